@@ -1,0 +1,53 @@
+#pragma once
+// What the database asks of a router: the whole of it, or what changed since a revision. Values only; rules/ turns them
+// into a table.
+
+#include <optional>
+#include <vector>
+
+#include "subscribers/customer.hpp"
+#include "subscribers/fenced.hpp"
+
+namespace smtpfence {
+
+/// A prefix whose holder is exempt, and until when: the earlier of the exemption's and the assignment's end.
+struct Right {
+    Prefix prefix;
+    Instant until;
+    friend bool operator==(const Right&, const Right&) = default;
+};
+
+struct Policy {
+    Revision revision = 0;
+    std::vector<Prefix> relays;                    ///< sorted
+    std::vector<std::pair<Prefix, Action>> pools;  ///< sorted; nested as the operator wrote them
+    std::vector<Right> rights;                     ///< sorted by prefix, unique; none that ended before `now`
+};
+
+/// Everything, from one consistent view.
+Policy read_policy(Database&, Instant now);
+
+/// What became different for a follower that holds (`since`, `since_time`).
+struct PolicyDelta {
+    Revision revision = 0;
+    std::optional<std::vector<Prefix>> relays;                    ///< all of them, when any changed
+    std::optional<std::vector<std::pair<Prefix, Action>>> pools;  ///< all of them, when any changed
+    /// Prefixes whose right may have changed, with what holds now (nullopt: none). Sorted, unique. May name prefixes
+    /// without a difference.
+    std::vector<std::pair<Prefix, std::optional<Instant>>> rights;
+};
+
+/// Reads the change log after `since`, and what expired in (since_time, now]. nullopt: the log does not reach back, or
+/// more than `limit` prefixes were touched, so that read_policy is the better way.
+std::optional<PolicyDelta> read_delta(Database&, Revision since, Instant since_time, Instant now, size_t limit);
+
+/// When the next right ends by itself after `now`.
+std::optional<Instant> next_end(Database&, Instant now);
+
+/// Why a prefix is exempt or not, for `plan` and `explain`: "customer c1 exempt until … (ticket T)",
+/// "exemption of c1 revoked at revision 12 by alice: no longer needed", "released at revision 13", ... Never empty.
+std::string right_cause(Database&, const Prefix&, Instant now);
+/// The same for a pool or relay prefix: the last audit entry that touched it, or "never in the database".
+std::string object_cause(Database&, Object, const Prefix&);
+
+}  // namespace smtpfence

@@ -1,0 +1,73 @@
+#pragma once
+// What routers report into the database, and what is asked of them. Neither takes a revision or an audit entry.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "subscribers/fenced.hpp"
+
+namespace smtpfence {
+
+/// A router's report about itself. One row per router that runs the service; it enlists itself with its first report.
+struct Report {
+    std::string router;
+    Revision revision = 0;               ///< enforced in its kernel
+    Instant heartbeat;                   ///< when it last reported
+    std::optional<Instant> last_pass;    ///< last pass that ended well
+    std::optional<Instant> verified_at;  ///< kernel last found equal to what was applied
+    int64_t drift_healed = 0;
+    std::optional<std::string> error;  ///< why it is not at the desired revision
+    std::optional<Instant> error_since;
+    std::string version;  ///< of the program
+    std::string notes;    ///< what the kernel offers, warnings; one per line
+};
+
+void write_report(Database&, const Report&);
+/// By name.
+std::vector<Report> reports(Database&);
+/// A router counts as alive while its heartbeat is younger than this.
+constexpr Seconds heartbeat_limit{15};
+/// False: unknown.
+bool forget_router(Database&, std::string_view router);
+
+/// `apply` beside a running service: a request that the service answers with a result.
+int64_t request_apply(Database&, std::string_view router, const Actor&);
+struct ApplyRequest {
+    int64_t number;
+    std::string login;
+};
+/// Unanswered requests for this router, oldest first.
+std::vector<ApplyRequest> open_requests(Database&, std::string_view router);
+/// `result` is JSON text for the asker.
+void answer_request(Database&, int64_t number, std::string_view result);
+std::optional<std::string> request_answer(Database&, int64_t number);
+
+/// Attempts at port 25 as a router's kernel counted them.
+struct AttemptCount {
+    Prefix source;    ///< one address
+    int64_t packets;  ///< the element's counter, growing until the element times out
+};
+/// Adds what grew since the router's previous reading, for the customer that holds the source now. Returns the number
+/// of sources with news. The previous reading is kept in the database, so that a restart counts nothing twice. Writes
+/// nothing when nothing grew.
+int64_t write_attempts(Database&, std::string_view router, const std::vector<AttemptCount>& counts, Instant now);
+
+/// One line of `attempts`.
+struct Attempts {
+    std::optional<std::string> customer;  ///< nullopt: nobody held the address then
+    int64_t attempts = 0;
+    std::vector<Prefix> sources;  ///< addresses, sorted
+    Instant first_seen, last_seen;
+};
+/// Since `since`, by number of attempts, most first. `pool` and `action` keep only sources whose pool now is it, or has
+/// it.
+std::vector<Attempts> attempts(Database&, Instant since, std::optional<Prefix> pool, std::optional<Action> action);
+/// For `customer show`.
+std::optional<Attempts> attempts_of(Database&, std::string_view customer, Instant since);
+
+/// Ends of history: removes past assignments and attempts that ended before `before`, in small steps. Audit entries
+/// stay.
+void forget_history(Database&, Instant before);
+
+}  // namespace smtpfence
