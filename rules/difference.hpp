@@ -1,0 +1,82 @@
+#pragma once
+// What to do to make one fence another: pure functions from values to values.
+//
+// Changes are transactions in the order in which they must reach the kernel; each is atomic. Order: create what is
+// missing (empty sets, chains without rules); narrow (exemptions that ended; then relays and pools where something
+// narrows); widen (in chunks); switch the rules; remove leftovers. So no right survives its end because a grant failed,
+// and a chain never looks into a set that is not filled yet.
+
+#include <variant>
+
+#include "rules/fence.hpp"
+
+namespace smtpfence {
+
+struct AddSet {
+    std::string name;
+    SetShape shape;
+};
+struct AddChain {
+    std::string name;
+    std::optional<Hook> hook;
+};
+struct AddElements {
+    std::string set;
+    std::vector<std::pair<Key, Held>> elements;  ///< sorted
+};
+/// Elements that are already gone are no error (they may have expired).
+struct DeleteElements {
+    std::string set;
+    std::vector<std::pair<Key, Held>> elements;  ///< sorted; what was held, for the report
+};
+/// The chain's rules become exactly these.
+struct ReplaceRules {
+    std::string chain;
+    std::vector<Rule> rules;
+};
+struct DeleteChain {
+    std::string name;
+};
+struct DeleteSet {
+    std::string name;
+};
+using Operation = std::variant<AddSet, AddChain, AddElements, DeleteElements, ReplaceRules, DeleteChain, DeleteSet>;
+
+struct Transaction {
+    std::vector<Operation> operations;  ///< in this order; all or none
+};
+
+struct Changes {
+    std::vector<Transaction> transactions;
+    bool empty() const { return transactions.empty(); }
+    size_t size() const;  ///< elements, rules, sets and chains added or removed
+};
+
+/// From `actual` to `desired`. Deadlines within 2 s or 0.1 % of the time that remains at `now` count as equal. Elements
+/// whose `until` is over at `now` count as gone.
+Changes difference(const Fence& actual, const Fence& desired, Instant now);
+
+/// The same from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %
+/// full, so that compile() must choose.
+std::optional<Changes> difference(const Fence& applied, const PolicyDelta&, Instant now);
+
+/// Performs a transaction on the value. Throws KernelError as the kernel would (missing set: ENOENT, full: ENFILE,
+/// existing chain and so on).
+void perform(Fence&, const Transaction&);
+
+/// One line for each thing that a transaction does: "add element exempt4_32 100.64.7.7 until 2027-01-01T00:00:00Z".
+struct ChangeLine {
+    std::string verb;              ///< add, delete, replace
+    std::string object;            ///< element, set, chain, rules
+    std::string where;             ///< name of the set or chain
+    std::string what;              ///< the element, with action and end; or empty
+    std::optional<Prefix> prefix;  ///< of the element, to look up its cause
+};
+std::vector<ChangeLine> describe(const Fence& actual, const Changes&);
+
+/// The table as `nft -f` accepts and `nft list table` prints it.
+std::string nft_text(const Fence&, Instant now);
+/// The changes as an `nft -f` script. `actual` is what they start from (to create the table when there is none).
+std::string nft_script(const Fence& actual, const Changes&, Instant now);
+
+}  // namespace smtpfence

@@ -1,0 +1,74 @@
+#pragma once
+// The boundary to the kernel: one of the project's two abstract classes. The real one is NetlinkKernel
+// (netlink_kernel.hpp), the other a model for tests (tests/rules/model_kernel.hpp); both pass the same contract tests.
+
+#include <functional>
+
+#include "rules/difference.hpp"
+
+namespace smtpfence {
+
+/// The kernel refused or could not be asked. what() names the object ("element 100.64.7.7 of set exempt4_32"), the
+/// reason and the next step.
+struct KernelError : std::runtime_error {
+    KernelError(int code, std::string object, const std::string& message)
+        : std::runtime_error(message), code(code), object(std::move(object)) {}
+    int code;            ///< errno: EPERM, ENOENT, ENFILE, EOPNOTSUPP, ...
+    std::string object;  ///< what it was about; may be empty
+};
+
+/// What this kernel can do, found by dry-run batches when it is opened.
+struct Features {
+    bool persist = false;  ///< table flags owner and persist: nobody else can change the table, and it survives our end
+    bool destroy_element = false;  ///< deleting what has just expired is no error
+    bool ack_on_end = false;       ///< a transaction's end is acknowledged
+};
+/// "owner and persist flags: yes", one line each, for `status`.
+std::string text(const Features&);
+
+/// A source address and its counter in a dynamic set.
+struct Counted {
+    Key key;
+    uint64_t packets = 0;
+};
+
+class Kernel {
+public:
+    virtual ~Kernel() = default;
+
+    virtual Features features() const = 0;
+
+    /// Makes the table ours: creates it, or adopts the one that an earlier process left. Where the kernel has owner
+    /// flags, another living owner is KernelError EPERM (what() names it). Needed before commit(); reading needs
+    /// nothing.
+    virtual void take() = 0;
+
+    /// The table as it is now, consistent (read again while the generation moves). Elements of dynamic sets are left
+    /// out. Empty when there is none.
+    virtual Fence read() = 0;
+
+    /// One atomic transaction: all of it or, with an exception, nothing.
+    virtual void commit(const Transaction&) = 0;
+
+    /// Increases with every commit by anybody in this network namespace.
+    virtual uint32_t generation() = 0;
+
+    /// The element that covers `address` (all bits set in its length), asked by key: in an interval set the interval,
+    /// else the exact key. Set or element missing: nullopt.
+    virtual std::optional<std::pair<Key, Held>> find(const std::string& set, const Key& address) = 0;
+
+    /// The elements of a dynamic set with their counters, in no order. Set missing: empty.
+    virtual std::vector<Counted> counted(const std::string& set) = 0;
+
+    /// Packets counted by the action chain's own counter ("consumer_drop"), 0 when missing.
+    virtual uint64_t chain_packets(const std::string& chain) = 0;
+
+    /// Deletes the table. None there: false.
+    virtual bool remove() = 0;
+};
+
+/// The real kernel of this network namespace. Throws KernelError: EPERM without CAP_NET_ADMIN, EOPNOTSUPP without
+/// nf_tables.
+std::unique_ptr<Kernel> open_kernel();
+
+}  // namespace smtpfence
