@@ -31,6 +31,10 @@ struct Actor {
 
 /// What an audit entry is about.
 enum class Object { relay, pool, customer, assignment, exemption };
+/// As in the database and in JSON: "relay", "pool", ... Defined in change.cpp.
+const char* word(Object);
+/// Inverse of word(). Throws DatabaseError (corrupt) for another word.
+Object parse_object(std::string_view);
 
 class Change {
 public:

@@ -18,14 +18,14 @@ enum class Refusal {
 
 /// A request that was refused. Nothing was written.
 struct Refused : std::runtime_error {
-    Refused(Refusal reason, const std::string& message) : std::runtime_error(message), reason(reason) {}
+    Refused(Refusal why, const std::string& message) : std::runtime_error(message), reason(why) {}
     Refusal reason;
 };
 
 /// The database failed (unreachable, locked, corrupt, full, read-only, too new). Nothing was written.
 struct DatabaseError : std::runtime_error {
     enum class Kind { failed, locked, denied, corrupt, full, schema };
-    DatabaseError(Kind kind, const std::string& message) : std::runtime_error(message), kind(kind) {}
+    DatabaseError(Kind what_kind, const std::string& message) : std::runtime_error(message), kind(what_kind) {}
     Kind kind;
 };
 
