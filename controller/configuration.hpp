@@ -1,0 +1,34 @@
+#pragma once
+// The configuration file (TOML): one parse step, every default in one place, unknown keys refused with their path.
+
+#include <stdexcept>
+#include <string>
+
+#include "rules/fence.hpp"
+#include "subscribers/fenced.hpp"
+
+namespace smtpfence {
+
+/// The file can't be used. what() names file, line, key path, reason and next step. Exit code 7.
+struct ConfigurationError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+inline constexpr const char* default_configuration = "/etc/smtpfence/config.toml";
+
+/// The file's keys, under the same names.
+struct Configuration {
+    std::string database;  ///< "" when the file names none (the command line or environment may)
+    std::string router;    ///< default: host name
+    std::string state_directory = "/var/lib/smtpfence";
+    Border border;              ///< [interfaces] subscriber, action
+    RelayLimits relay;          ///< [relay] widest4, widest6
+    Seconds keep{180 * 86400};  ///< [history] keep
+    Seconds poll{5};            ///< [follow] poll
+    Seconds verify{60};         ///< [follow] verify
+};
+
+/// Reads `path`. A missing file is an error unless `may_be_missing`, then all defaults hold. Throws ConfigurationError.
+Configuration read_configuration(const std::string& path, bool may_be_missing);
+
+}  // namespace smtpfence

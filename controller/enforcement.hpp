@@ -1,0 +1,80 @@
+#pragma once
+// Keeps one kernel equal to what one database asks: the pass that `plan`, `apply` and `run` share. It knows no clock of
+// its own, no log and no files; the service around it (service.hpp) decides when.
+//
+//   Enforcement enforcement(kernel, border);
+//   enforcement.take();                                   // adopt or create the table, read what is there
+//   Pass pass = enforcement.follow(database, now());      // whatever changed since
+//
+// Threads: none. Performance: follow() costs what changed; verify() is one system call while nobody else commits.
+
+#include <optional>
+
+#include "rules/difference.hpp"
+#include "rules/kernel.hpp"
+
+namespace smtpfence {
+
+/// What applying would do, and to what. Values only.
+struct Plan {
+    Policy policy;
+    Fence actual, desired;
+    Changes changes;
+};
+
+/// Throws Refused (conflict) when `policy` fences (a pool or `border` drops or rejects) but has no relay: all mail
+/// would stop.
+void require_relay(const Policy&, const Border&);
+
+/// Reads database and kernel, writes nothing.
+Plan make_plan(Database&, Kernel&, const Border&, Instant now);
+
+/// What a pass did.
+struct Pass {
+    Revision revision = 0;  ///< enforced now
+    size_t changes = 0;     ///< elements, rules, sets and chains written to the kernel
+    size_t transactions = 0;
+    bool full = false;  ///< everything was compared, not only what changed
+};
+
+class Enforcement {
+public:
+    Enforcement(Kernel& kernel, Border border) : kernel_(kernel), border_(std::move(border)) {}
+
+    /// Another configuration: the next follow() compares everything.
+    void set_border(Border border);
+
+    /// Adopts or creates the table and reads it. Throws KernelError.
+    void take();
+
+    /// Brings the kernel to the database's revision. Throws Refused (no relay), DatabaseError, KernelError; then what
+    /// was committed so far stays, and the next call compares everything.
+    Pass follow(Database&, Instant now);
+
+    /// Ends rights that are over at `now` without asking the database (it may be gone). Returns the number of elements
+    /// ended.
+    size_t expire(Instant now);
+
+    /// Compares the kernel with what was applied: cheap while the generation is ours, else everything is read. Puts
+    /// right what somebody else changed. Returns the number of differences healed. Throws KernelError.
+    size_t verify(Instant now, bool thorough);
+
+    /// Revision that the kernel enforces; nullopt before the first pass that ended well.
+    std::optional<Revision> revision() const { return revision_; }
+    const Fence& applied() const { return applied_; }
+    /// The earliest end among the applied rights.
+    std::optional<Instant> next_end() const;
+
+private:
+    void commit(const Changes&);
+
+    Kernel& kernel_;
+    Border border_;
+    Fence applied_;  ///< what the kernel holds, as far as we wrote or read it
+    std::optional<Revision> revision_;
+    Instant seen_{};           ///< the `now` of the last pass that ended well
+    uint32_t generation_ = 0;  ///< after our last commit or reading
+    bool compare_all_ = true;
+};
+
+}  // namespace smtpfence
