@@ -11,8 +11,8 @@ namespace smtpfence {
 /// The kernel refused or could not be asked. what() names the object ("element 100.64.7.7 of set exempt4_32"), the
 /// reason and the next step.
 struct KernelError : std::runtime_error {
-    KernelError(int code, std::string object, const std::string& message)
-        : std::runtime_error(message), code(code), object(std::move(object)) {}
+    KernelError(int error, std::string refused, const std::string& message)
+        : std::runtime_error(message), code(error), object(std::move(refused)) {}
     int code;            ///< errno: EPERM, ENOENT, ENFILE, EOPNOTSUPP, ...
     std::string object;  ///< what it was about; may be empty
 };

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace smtpfence {
 
@@ -28,5 +29,11 @@ struct DatabaseError : std::runtime_error {
     DatabaseError(Kind what_kind, const std::string& message) : std::runtime_error(message), kind(what_kind) {}
     Kind kind;
 };
+
+/// Foreign text for a message: in single quotes, control characters, quotes and invalid UTF-8 as \xNN, at most 80 bytes
+/// of it.
+std::string quoted(std::string_view);
+/// Whether all of `text` is UTF-8 (RFC 3629: no surrogates, nothing overlong).
+bool is_utf8(std::string_view text);
 
 }  // namespace smtpfence

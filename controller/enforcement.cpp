@@ -1,0 +1,180 @@
+#include "controller/enforcement.hpp"
+
+#include <algorithm>
+
+namespace smtpfence {
+
+namespace {
+
+/// More touched prefixes than this, and reading everything is cheaper than asking for each.
+constexpr size_t delta_limit = 20000;
+
+bool closes(Action action) { return action == Action::drop || action == Action::reject; }
+
+}  // namespace
+
+void require_relay(const Policy& policy, const Border& border) {
+    if (!policy.relays.empty()) return;
+    const bool pool_closes =
+        std::any_of(policy.pools.begin(), policy.pools.end(), [](const auto& pool) { return closes(pool.second); });
+    if (!pool_closes && (border.subscriber.empty() || !closes(border.action))) return;
+    throw Refused(
+        Refusal::conflict,
+        "no relay: a fence without one would stop all mail of the fenced lines; add the outbound relays first "
+        "with 'smtpfence relay add PREFIX'");
+}
+
+Plan make_plan(Database& database, Kernel& kernel, const Border& border, Instant now) {
+    Plan plan;
+    plan.policy = read_policy(database, now);
+    require_relay(plan.policy, border);
+    plan.actual = kernel.read();
+    plan.desired = compile(plan.policy, border, plan.actual);
+    plan.changes = difference(plan.actual, plan.desired, now);
+    return plan;
+}
+
+void Enforcement::set_border(Border border) {
+    border_ = std::move(border);
+    compare_all_ = true;
+}
+
+void Enforcement::take() {
+    kernel_.take();
+    reread();
+}
+
+void Enforcement::reread() {
+    compare_all_ = true;
+    generation_ = kernel_.generation();
+    applied_ = kernel_.read();
+    refresh_next_end();
+}
+
+Pass Enforcement::follow(Database& database, Instant now) {
+    Pass pass;
+    if (!compare_all_ && revision_) {
+        if (const auto delta = read_delta(database, *revision_, seen_, now, delta_limit)) {
+            if (delta->relays || delta->pools) require_relay(overview(*delta), border_);
+            if (const auto changes = difference(applied_, *delta, now)) {
+                pass = commit(*changes);
+                revision_ = pass.revision = delta->revision;
+                seen_ = now;
+                return pass;
+            }
+        }
+    }
+    const Policy policy = read_policy(database, now);
+    require_relay(policy, border_);
+    if (kernel_.generation() != generation_) {
+        take();
+    }
+    pass = commit(difference(applied_, compile(policy, border_, applied_), now));
+    revision_ = pass.revision = policy.revision;
+    seen_ = now;
+    compare_all_ = false;
+    pass.full = true;
+    return pass;
+}
+
+Policy Enforcement::overview(const PolicyDelta& delta) const {
+    Policy policy;
+    for (const auto& [name, kind] : {std::pair{"relay4", KeyKind::ipv4}, {"relay6", KeyKind::ipv6}}) {
+        if (const auto set = applied_.sets.find(name); set != applied_.sets.end()) {
+            for (const auto& [key, held] : set->second.elements) policy.relays.push_back(to_prefix(key, kind));
+        }
+    }
+    for (const auto& [name, kind] : {std::pair{"pool4", KeyKind::ipv4}, {"pool6", KeyKind::ipv6}}) {
+        if (const auto set = applied_.sets.find(name); set != applied_.sets.end()) {
+            for (const auto& [key, held] : set->second.elements) {
+                policy.pools.emplace_back(to_prefix(key, kind), held.action.value_or(Action::drop));
+            }
+        }
+    }
+    if (delta.relays) policy.relays = *delta.relays;
+    if (delta.pools) policy.pools = *delta.pools;
+    return policy;
+}
+
+Pass Enforcement::commit(const Changes& changes) {
+    Pass pass;
+    pass.changes = changes.size();
+    for (const Transaction& transaction : changes.transactions) {
+        const uint32_t before = kernel_.generation();
+        try {
+            kernel_.commit(transaction);
+        } catch (...) {
+            // Whether a failure left a trace or the mirror was wrong: the next pass reads the kernel and compares
+            // everything.
+            compare_all_ = true;
+            generation_ = before - 1;
+            throw;
+        }
+        perform(applied_, transaction);
+        note_ends(transaction);
+        const uint32_t after = kernel_.generation();
+        // A foreign commit in between leaves generation_ behind, and verify() looks closer.
+        if (before == generation_ && after - before <= 1) generation_ = after;
+        ++pass.transactions;
+    }
+    return pass;
+}
+
+void Enforcement::note_ends(const Transaction& transaction) {
+    for (const Operation& operation : transaction.operations) {
+        const auto* added = std::get_if<AddElements>(&operation);
+        if (!added) continue;
+        for (const auto& [key, held] : added->elements) next_end_ = std::min(next_end_, held.until);
+    }
+}
+
+void Enforcement::refresh_next_end() {
+    next_end_ = never;
+    for (const auto& [name, set] : applied_.sets) {
+        if (!set.shape.timeouts || set.shape.dynamic) continue;
+        for (const auto& [key, held] : set.elements) next_end_ = std::min(next_end_, held.until);
+    }
+}
+
+std::optional<Instant> Enforcement::next_end() const {
+    return next_end_ == never ? std::nullopt : std::optional(next_end_);
+}
+
+size_t Enforcement::expire(Instant now) {
+    if (now < next_end_) return 0;
+    Transaction transaction;
+    size_t ended = 0;
+    for (const auto& [name, set] : applied_.sets) {
+        if (!set.shape.timeouts || set.shape.dynamic) continue;
+        DeleteElements over{name, {}};
+        for (const auto& element : set.elements) {
+            if (element.second.until <= now) over.elements.push_back(element);
+        }
+        ended += over.elements.size();
+        if (!over.elements.empty()) transaction.operations.emplace_back(std::move(over));
+    }
+    if (ended > 0) commit(Changes{{std::move(transaction)}});
+    refresh_next_end();
+    return ended;
+}
+
+size_t Enforcement::verify(Instant now, bool thorough) {
+    if (!thorough && kernel_.generation() == generation_) return 0;
+    const Fence expected = std::move(applied_);
+    const bool comparing_all = compare_all_;
+    try {
+        reread();
+        if (applied_.empty()) take();
+    } catch (...) {
+        applied_ = expected;
+        compare_all_ = true;
+        generation_ = kernel_.generation() - 1;
+        throw;
+    }
+    const Changes repair = difference(applied_, expected, now);
+    commit(repair);
+    compare_all_ = comparing_all;
+    return repair.size();
+}
+
+}  // namespace smtpfence
