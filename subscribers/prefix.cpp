@@ -1,0 +1,146 @@
+#include "subscribers/prefix.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "subscribers/error.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+/// Bytes in an address of the family.
+constexpr size_t bytes_of(Family family) { return family == Family::v4 ? 4 : 16; }
+
+/// The part of byte `i` that belongs to the network of a prefix of `length`.
+constexpr uint8_t network_bits(size_t i, uint8_t length) {
+    const int left = length - static_cast<int>(i) * 8;
+    if (left >= 8) return 0xff;
+    return left <= 0 ? uint8_t{0} : static_cast<uint8_t>(0xff << (8 - left));
+}
+
+[[noreturn]] void refuse(std::string_view text, std::string_view why) {
+    throw Refused(Refusal::invalid, fmt::format("prefix {}: {}", quoted(text), why));
+}
+
+bool mapped(const Prefix::Address& address) {
+    static constexpr uint8_t beginning[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::memcmp(address.data(), beginning, sizeof beginning) == 0;
+}
+
+/// A part of a dotted quad with more than one digit that begins with 0 (some programs read it as octal).
+bool has_leading_zero(std::string_view dotted) {
+    for (size_t i = 0; i + 1 < dotted.size(); ++i) {
+        const bool begins = i == 0 || dotted[i - 1] == '.';
+        if (begins && dotted[i] == '0' && dotted[i + 1] != '.') return true;
+    }
+    return false;
+}
+
+uint8_t parse_length(std::string_view text, std::string_view digits, Family family) {
+    const bool good = !digits.empty() && digits.size() <= 3 &&
+                      std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
+                      (digits.size() == 1 || digits[0] != '0');
+    const int value = good ? std::stoi(std::string(digits)) : -1;
+    if (value < 0 || value > bits(family)) {
+        refuse(text, fmt::format("the length after '/' must be a number from 0 to {}", bits(family)));
+    }
+    return static_cast<uint8_t>(value);
+}
+
+Prefix::Address parse_address(std::string_view text, const std::string& host, Family family) {
+    Prefix::Address address{};
+    const int result = inet_pton(family == Family::v4 ? AF_INET : AF_INET6, host.c_str(), address.data());
+    // A NUL inside would end the text early for inet_pton.
+    if (result == 1 && host.find('\0') == std::string::npos) return address;
+    if (host.find('%') != std::string::npos)
+        refuse(text, "a zone has no place in a prefix: leave out '%' and the rest");
+    if (family == Family::v4 && has_leading_zero(host)) refuse(text, "leading zeros are ambiguous: leave them out");
+    refuse(text, "not an IPv4 or IPv6 address or prefix: write 100.64.3.7, 100.64.0.0/10 or 2001:db8::/56");
+}
+
+}  // namespace
+
+Prefix::Prefix(Family family, const Address& address, uint8_t length) : family_(family), length_(length) {
+    for (size_t i = 0; i < bytes_of(family); ++i) {
+        address_[i] = static_cast<uint8_t>(address[i] & network_bits(i, length));
+    }
+}
+
+Prefix Prefix::parse(std::string_view text) {
+    const size_t slash = text.find('/');
+    const std::string host(text.substr(0, slash));
+    const Family family = host.find(':') == std::string::npos ? Family::v4 : Family::v6;
+    const Address address = parse_address(text, host, family);
+    const uint8_t length =
+        slash == std::string_view::npos ? bits(family) : parse_length(text, text.substr(slash + 1), family);
+    if (family == Family::v6 && length >= 96 && mapped(address)) {
+        Address v4{};
+        std::copy_n(address.begin() + 12, 4, v4.begin());
+        const Prefix meant(Family::v4, v4, static_cast<uint8_t>(length - 96));
+        refuse(text, fmt::format("IPv4-mapped; write {}", meant.short_text()));
+    }
+    const Prefix prefix(family, address, length);
+    if (prefix.address_ != address) refuse(text, fmt::format("host bits are set; did you mean {}?", prefix.text()));
+    return prefix;
+}
+
+Prefix::Address Prefix::last() const {
+    Address last = address_;
+    for (size_t i = 0; i < bytes_of(family_); ++i) last[i] |= static_cast<uint8_t>(~network_bits(i, length_));
+    return last;
+}
+
+bool Prefix::contains(const Prefix& other) const {
+    return family_ == other.family_ && length_ <= other.length_ && other.widened(length_).address_ == address_;
+}
+
+Prefix Prefix::widened(uint8_t length) const { return {family_, address_, length}; }
+
+std::string Prefix::text() const {
+    char host[INET6_ADDRSTRLEN];
+    inet_ntop(family_ == Family::v4 ? AF_INET : AF_INET6, address_.data(), host, sizeof host);
+    return fmt::format("{}/{}", host, length_);
+}
+
+std::string Prefix::short_text() const {
+    std::string result = text();
+    return is_address() ? result.substr(0, result.find('/')) : result;
+}
+
+namespace {
+
+std::string key(Family family, const Prefix::Address& address) {
+    std::string result(1, static_cast<char>(family));
+    result.append(reinterpret_cast<const char*>(address.data()), bytes_of(family));
+    return result;
+}
+
+}  // namespace
+
+std::string Prefix::first_key() const { return key(family_, address_); }
+
+std::string Prefix::last_key() const { return key(family_, last()); }
+
+Prefix Prefix::from_key(std::string_view first_key, int64_t length) {
+    const auto family = first_key.empty() ? Family{} : static_cast<Family>(first_key[0]);
+    const bool known = family == Family::v4 || family == Family::v6;
+    if (!known || first_key.size() != 1 + bytes_of(family) || length < 0 || length > bits(family)) {
+        throw DatabaseError(DatabaseError::Kind::corrupt,
+                            "the database holds a prefix that is none: restore it from a backup");
+    }
+    Address address{};
+    std::memcpy(address.data(), first_key.data() + 1, bytes_of(family));
+    const Prefix prefix(family, address, static_cast<uint8_t>(length));
+    if (prefix.address_ != address) {
+        throw DatabaseError(
+            DatabaseError::Kind::corrupt,
+            fmt::format("the database holds {} with host bits set: restore it from a backup", prefix.text()));
+    }
+    return prefix;
+}
+
+}  // namespace smtpfence
