@@ -67,15 +67,21 @@ public:
 
     virtual void begin_reading() = 0;  ///< a consistent view until commit or rollback
     virtual void begin_writing() = 0;  ///< takes the write lock now (waits up to 10 s, then DatabaseError locked)
+    /// As begin_writing(), for what a power cut may take back: reports and counts. The commit doesn't wait for the
+    /// disk.
+    virtual void begin_reporting() = 0;
     virtual void commit() = 0;
-    virtual void rollback() noexcept = 0;
+    virtual void rollback() noexcept = 0;  ///< nothing to do outside a transaction
 
     /// File descriptor to poll for readability: "somebody may have committed". -1 when there is none (poll changed()
     /// then).
     virtual int wake_descriptor() = 0;
     /// Drains wake_descriptor() and tells whether another session has committed since the last call (own commits don't
-    /// count). Also true when the file behind the path is another one now (a restored backup); the session reopens it
-    /// by itself.
+    /// count, though they wake: call this right after one). Also true when the file behind the path is another one now
+    /// (a restored backup); the session reopens it by itself, and throws DatabaseError when it can't. Not within a
+    /// transaction.
+    /// SQLite: the event comes *before* the commit can be seen, so after a wake-up that finds nothing ask again after
+    /// 0.1, 0.3, 1, 3, 10, 30 and 100 ms; what is missed then is found at the next poll.
     virtual bool changed() = 0;
 
     /// The engine's schema version: 0 for an empty database.
@@ -94,9 +100,9 @@ enum class OpenMode {
     create,  ///< made when missing (`init`), parent folder included
 };
 
-/// Opens "sqlite:PATH" ("sqlite::memory:" for tests). Throws Refused (invalid) for another scheme, DatabaseError
-/// otherwise. Unless `create`, also refuses a schema that is older or newer than this program's (DatabaseError schema;
-/// the message names `init`).
+/// Opens "sqlite:PATH" ("sqlite::memory:" for tests, which starts empty). Throws Refused (invalid) for another scheme,
+/// DatabaseError otherwise. Unless `create`, also refuses a schema that is older or newer than this program's
+/// (DatabaseError schema; the message names `init`).
 std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode);
 
 /// A read transaction as an object.

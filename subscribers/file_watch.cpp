@@ -1,0 +1,44 @@
+#include "subscribers/file_watch.hpp"
+
+#include <sys/inotify.h>
+#include <unistd.h>
+
+namespace smtpfence {
+
+FileWatch::FileWatch(std::string path) : log_(path + "-wal") {
+    const size_t slash = path.rfind('/');
+    folder_ = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+    descriptor_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (descriptor_ == -1) return;
+    constexpr uint32_t folder_events = IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONLYDIR;
+    if (inotify_add_watch(descriptor_, folder_.c_str(), folder_events) == -1) {
+        close(descriptor_);
+        descriptor_ = -1;
+        return;
+    }
+    watch_log();
+}
+
+FileWatch::~FileWatch() {
+    if (descriptor_ != -1) close(descriptor_);
+}
+
+void FileWatch::watch_log() {
+    // For the same file the kernel gives the same watch back, so asking again is no harm.
+    const int watch = inotify_add_watch(descriptor_, log_.c_str(), IN_MODIFY);
+    if (log_watch_ != -1 && log_watch_ != watch) inotify_rm_watch(descriptor_, log_watch_);
+    log_watch_ = watch;
+}
+
+void FileWatch::drain() {
+    if (descriptor_ == -1) return;
+    alignas(inotify_event) char events[4096];
+    while (read(descriptor_, events, sizeof events) > 0) {
+    }
+    watch_log();
+    // Removing the watch of a replaced log leaves an event of its own.
+    while (read(descriptor_, events, sizeof events) > 0) {
+    }
+}
+
+}  // namespace smtpfence

@@ -1,0 +1,29 @@
+#pragma once
+// Tells that an SQLite file may have been written: inotify on its write-ahead log and on the folder (the log is made,
+// removed and replaced, and so is the file when a backup is restored).
+
+#include <string>
+
+namespace smtpfence {
+
+class FileWatch {
+public:
+    explicit FileWatch(std::string path);
+    ~FileWatch();
+    FileWatch(const FileWatch&) = delete;
+    FileWatch& operator=(const FileWatch&) = delete;
+
+    /// Readable when something happened; -1 when the system has no inotify instance to give.
+    int descriptor() const { return descriptor_; }
+    /// Reads all events away and looks at the log again if it is another file now.
+    void drain();
+
+private:
+    void watch_log();
+
+    std::string folder_, log_;
+    int descriptor_ = -1;
+    int log_watch_ = -1;
+};
+
+}  // namespace smtpfence

@@ -1,0 +1,470 @@
+// The SQLite engine: write-ahead log, one writer at a time, any number of readers and processes.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "subscribers/database.hpp"
+#include "subscribers/file_watch.hpp"
+#include "subscribers/schema.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+using Kind = DatabaseError::Kind;
+
+constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against other programs' files
+constexpr int lock_wait_milliseconds = 10'000;
+constexpr std::string_view scheme = "sqlite:";
+constexpr std::string_view memory = ":memory:";
+
+struct FileIdentity {
+    dev_t device = 0;
+    ino_t inode = 0;
+    friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+std::optional<FileIdentity> identity_of(const std::string& path) {
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0) return {};
+    return FileIdentity{status.st_dev, status.st_ino};
+}
+
+std::string process_name(const std::string& process) {
+    std::string name;
+    std::getline(std::ifstream("/proc/" + process + "/comm"), name);
+    return name;
+}
+
+/// " by process 12 (smtpfence)" for who has the write lock, or "". SQLite's write lock is a POSIX lock on byte 120 of
+/// the -shm file. (Asking with F_GETLK would need a descriptor of it, and closing that drops our own locks.)
+std::string lock_holder(const std::string& path) {
+    const auto shm = identity_of(path + "-shm");
+    if (!shm) return {};
+    constexpr int64_t write_lock = 120;
+    std::ifstream locks("/proc/locks");
+    for (std::string line; std::getline(locks, line);) {
+        // 1: POSIX  ADVISORY  WRITE 1234 fd:00:5678 120 120
+        std::istringstream words(line);
+        std::string number, api, advisory, mode, process, file, begin, end;
+        words >> number >> api >> advisory >> mode >> process >> file >> begin >> end;
+        if (mode != "WRITE" || file.substr(file.rfind(':') + 1) != std::to_string(shm->inode)) continue;
+        const int64_t last = end == "EOF" ? write_lock : std::strtoll(end.c_str(), nullptr, 10);
+        if (std::strtoll(begin.c_str(), nullptr, 10) > write_lock || last < write_lock) continue;
+        if (process == std::to_string(getpid())) return " by this process";
+        return fmt::format(" by process {} ({})", process, process_name(process));
+    }
+    return {};
+}
+
+Kind kind_of(int result, int system_error) {
+    switch (result & 0xff) {
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+            return Kind::locked;
+        case SQLITE_READONLY:
+        case SQLITE_PERM:
+        case SQLITE_AUTH:
+            return Kind::denied;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+            return Kind::corrupt;
+        case SQLITE_FULL:
+            return Kind::full;
+        case SQLITE_IOERR:
+        case SQLITE_CANTOPEN:
+            if (system_error == ENOSPC || system_error == EDQUOT) return Kind::full;
+            if (system_error == EACCES || system_error == EPERM || system_error == EROFS) return Kind::denied;
+            return Kind::failed;
+        default:
+            return Kind::failed;
+    }
+}
+
+/// What to do about it.
+std::string advice(Kind kind, const std::string& path) {
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    switch (kind) {
+        case Kind::locked:
+            return "try again when that has ended";
+        case Kind::denied:
+            return fmt::format("run as a user who may write it and its folder {}", folder.empty() ? "." : folder);
+        case Kind::corrupt:
+            return "nothing was written; restore it from a backup";
+        case Kind::full:
+            return "nothing was written; free space on its file system";
+        default:
+            return "nothing was written";
+    }
+}
+
+struct StatementDeleter {
+    void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
+};
+struct Statement {
+    std::unique_ptr<sqlite3_stmt, StatementDeleter> handle;
+    std::vector<int> slots;  ///< SQLite's index of $1, $2, ...; 0: not in the text
+    bool running = false;
+};
+
+struct ConnectionDeleter {
+    void operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
+};
+/// A connection and the statements prepared on it, which go first.
+struct Connection {
+    std::unique_ptr<sqlite3, ConnectionDeleter> handle;
+    std::unordered_map<std::string, Statement> statements;
+    FileIdentity file;
+    int64_t data_version = 0;
+    bool flushes = true;  ///< synchronous=FULL
+};
+
+class SqliteRow final : public Row {
+public:
+    explicit SqliteRow(sqlite3_stmt* statement) : statement_(statement) {}
+    bool null(int column) const override { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
+    int64_t integer(int column) const override { return sqlite3_column_int64(statement_, column); }
+    std::string_view text(int column) const override {
+        const auto* begin = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
+        return {begin ? begin : "", static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
+    }
+    std::string_view blob(int column) const override {
+        const auto* begin = static_cast<const char*>(sqlite3_column_blob(statement_, column));
+        return {begin ? begin : "", static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
+    }
+
+private:
+    sqlite3_stmt* statement_;
+};
+
+/// A statement in use: reset at the end, whatever happens, so that it holds no lock.
+class Execution {
+public:
+    explicit Execution(Statement& statement) : statement_(statement) { statement_.running = true; }
+    ~Execution() {
+        sqlite3_reset(statement_.handle.get());
+        sqlite3_clear_bindings(statement_.handle.get());
+        statement_.running = false;
+    }
+    Execution(const Execution&) = delete;
+    Execution& operator=(const Execution&) = delete;
+
+private:
+    Statement& statement_;
+};
+
+int bind(sqlite3_stmt* statement, int slot, const Value& value) {
+    if (const auto* number = std::get_if<int64_t>(&value)) return sqlite3_bind_int64(statement, slot, *number);
+    if (const auto* text = std::get_if<std::string>(&value)) {
+        return sqlite3_bind_text64(statement, slot, text->data(), text->size(), SQLITE_STATIC, SQLITE_UTF8);
+    }
+    if (const auto* blob = std::get_if<Bytes>(&value)) {
+        return sqlite3_bind_blob64(statement, slot, blob->value.data(), blob->value.size(), SQLITE_STATIC);
+    }
+    return sqlite3_bind_null(statement, slot);
+}
+
+class Sqlite final : public Database {
+public:
+    Sqlite(std::string path, OpenMode mode) : path_(std::move(path)), mode_(mode) {
+        if (mode_ == OpenMode::create && path_ != memory) create_file();
+        connection_ = connect();
+    }
+
+    int64_t query(std::string_view sql, std::span<const Value> parameters,
+                  const std::function<void(const Row&)>& each) override;
+    using Database::query;
+
+    void begin_reading() override;
+    void begin_writing() override { begin_immediately(true); }
+    void begin_reporting() override { begin_immediately(false); }
+    void commit() override { query("COMMIT", {}); }
+    void rollback() noexcept override;
+
+    int wake_descriptor() override;
+    bool changed() override;
+
+    int schema_version() override;
+    void set_schema_version(int version) override;
+
+    std::string name() const override { return std::string(scheme) + path_; }
+
+private:
+    [[noreturn]] void fail(int result, sqlite3* connection, std::string_view doing) const;
+    [[noreturn]] void fail_to_open(int error) const;
+    void create_file() const;
+    void require_file() const;
+    Connection connect();
+    void use_write_ahead_log();
+    void require_schema();
+    Statement& prepared(std::string_view sql);
+    void begin_immediately(bool flush);
+    int64_t number(std::string_view sql);
+
+    std::string path_;
+    OpenMode mode_;
+    Connection connection_;
+    std::unique_ptr<FileWatch> watch_;
+};
+
+// Opening
+
+void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const {
+    const int extended = connection ? sqlite3_extended_errcode(connection) : result;
+    const int system_error = connection ? sqlite3_system_errno(connection) : 0;
+    const Kind kind = kind_of(extended == SQLITE_OK ? result : extended, system_error);
+    if (kind == Kind::locked) {
+        const std::string holder = lock_holder(path_);
+        throw DatabaseError(kind, fmt::format("{} has been locked{} for {} s; {}", name(), holder,
+                                              lock_wait_milliseconds / 1000, advice(kind, path_)));
+    }
+    std::string why = connection ? sqlite3_errmsg(connection) : sqlite3_errstr(result);
+    const int primary = extended & 0xff;
+    if (system_error != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN)) {
+        why += fmt::format(" ({})", std::strerror(system_error));
+    }
+    if (!doing.empty() && kind == Kind::failed) why += fmt::format(" in {}", quoted(doing));
+    throw DatabaseError(kind, fmt::format("{}: {}; {}", name(), why, advice(kind, path_)));
+}
+
+void Sqlite::fail_to_open(int error) const {
+    const bool denied = error == EACCES || error == EPERM || error == EROFS;
+    const Kind kind = denied ? Kind::denied : error == ENOSPC || error == EDQUOT ? Kind::full : Kind::failed;
+    const bool missing = error == ENOENT && mode_ != OpenMode::create;
+    throw DatabaseError(kind, fmt::format("{}: {}; {}", name(), std::strerror(error),
+                                          missing ? "make it with 'smtpfence init'" : advice(kind, path_)));
+}
+
+void Sqlite::create_file() const {
+    const auto folder = std::filesystem::path(path_).parent_path();
+    std::error_code error;
+    if (!folder.empty() && !std::filesystem::exists(folder, error)) {
+        std::filesystem::create_directories(folder, error);
+        if (error) fail_to_open(error.value());
+    }
+    // Made here and not by SQLite for its mode; the -wal and -shm files take theirs from it.
+    const int file = open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (file == -1) {
+        if (errno == EEXIST) return;
+        fail_to_open(errno);
+    }
+    fchmod(file, 0640);
+    close(file);
+}
+
+/// Before SQLite looks, for a plainer message.
+void Sqlite::require_file() const {
+    struct stat status {};
+    if (stat(path_.c_str(), &status) != 0) fail_to_open(errno);
+    if (S_ISDIR(status.st_mode)) fail_to_open(EISDIR);
+    if (faccessat(AT_FDCWD, path_.c_str(), mode_ == OpenMode::read ? R_OK : R_OK | W_OK, AT_EACCESS) != 0)
+        fail_to_open(errno);
+}
+
+Connection Sqlite::connect() {
+    if (path_ != memory) require_file();
+    Connection fresh;
+    sqlite3* handle = nullptr;
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    const int result = sqlite3_open_v2(path_.c_str(), &handle, flags, nullptr);
+    fresh.handle.reset(handle);
+    if (result != SQLITE_OK) fail(result, handle, {});
+    sqlite3_busy_timeout(handle, lock_wait_milliseconds);
+    fresh.file = identity_of(path_).value_or(FileIdentity{});
+
+    std::swap(connection_, fresh);  // the queries below run on it; the old one comes back if they fail
+    try {
+        query("PRAGMA foreign_keys = ON", {});
+        query("PRAGMA trusted_schema = OFF", {});
+        query("PRAGMA synchronous = FULL", {});
+        query("PRAGMA journal_size_limit = 67108864", {});
+        // A bulk import needs the upper pages of every index at hand; a reader streams.
+        query(mode_ == OpenMode::read ? "PRAGMA cache_size = -8192" : "PRAGMA cache_size = -65536", {});
+        if (mode_ != OpenMode::create) require_schema();
+        if (mode_ == OpenMode::read) query("PRAGMA query_only = ON", {});
+        if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
+        connection_.data_version = number("PRAGMA data_version");
+    } catch (...) {
+        std::swap(connection_, fresh);
+        throw;
+    }
+    std::swap(connection_, fresh);
+    return fresh;
+}
+
+void Sqlite::use_write_ahead_log() {
+    // Changing the mode needs the file for itself, and doesn't wait for it.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(lock_wait_milliseconds);
+    for (;;) {
+        try {
+            std::string mode;
+            query("PRAGMA journal_mode = WAL", {}, [&](const Row& row) { mode = row.text(0); });
+            if (mode == "wal") return;
+            throw DatabaseError(Kind::failed, fmt::format("{}: this file system can't hold a write-ahead log (SQLite "
+                                                          "stays in mode {}); put the database on a local disk",
+                                                          name(), mode));
+        } catch (const DatabaseError& error) {
+            if (error.kind != Kind::locked || std::chrono::steady_clock::now() > deadline) throw;
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    }
+}
+
+void Sqlite::require_schema() {
+    const int version = schema_version();
+    if (version == smtpfence::schema_version) return;
+    const std::string next = version > smtpfence::schema_version ? "update smtpfence" : "run 'smtpfence init'";
+    throw DatabaseError(Kind::schema, version == 0 ? fmt::format("{} has no tables yet; {}", name(), next)
+                                                   : fmt::format("{} has schema version {}, this program needs {}; {}",
+                                                                 name(), version, smtpfence::schema_version, next));
+}
+
+int Sqlite::schema_version() {
+    const int64_t id = number("PRAGMA application_id");
+    const int64_t version = number("PRAGMA user_version");
+    const bool untouched = id == 0 && version == 0 && number("SELECT count(*) FROM sqlite_schema") == 0;
+    if (id != application_id && !untouched) {
+        throw DatabaseError(Kind::schema,
+                            fmt::format("{} is the database of another program; name another file", name()));
+    }
+    return static_cast<int>(version);
+}
+
+void Sqlite::set_schema_version(int version) {
+    query(fmt::format("PRAGMA user_version = {}", version), {});
+    query(fmt::format("PRAGMA application_id = {}", application_id), {});
+}
+
+// Statements
+
+Statement& Sqlite::prepared(std::string_view sql) {
+    const auto [found, fresh] = connection_.statements.try_emplace(std::string(sql));
+    Statement& statement = found->second;
+    if (!fresh) {
+        if (statement.running) throw std::logic_error(fmt::format("query within itself: {}", sql));
+        return statement;
+    }
+    sqlite3_stmt* handle = nullptr;
+    const int result = sqlite3_prepare_v3(connection_.handle.get(), sql.data(), static_cast<int>(sql.size()),
+                                          SQLITE_PREPARE_PERSISTENT, &handle, nullptr);
+    statement.handle.reset(handle);
+    if (result != SQLITE_OK) {
+        connection_.statements.erase(found);
+        fail(result, connection_.handle.get(), sql);
+    }
+    for (int slot = 1; slot <= sqlite3_bind_parameter_count(handle); ++slot) {
+        const auto number =
+            static_cast<size_t>(std::strtol(sqlite3_bind_parameter_name(handle, slot) + 1, nullptr, 10));
+        if (statement.slots.size() < number) statement.slots.resize(number);
+        statement.slots[number - 1] = slot;
+    }
+    return statement;
+}
+
+int64_t Sqlite::query(std::string_view sql, std::span<const Value> parameters,
+                      const std::function<void(const Row&)>& each) {
+    Statement& statement = prepared(sql);
+    if (statement.slots.size() > parameters.size()) {
+        throw std::logic_error(fmt::format("{} parameters for: {}", parameters.size(), sql));
+    }
+    const Execution execution(statement);
+    sqlite3* connection = connection_.handle.get();
+    sqlite3_stmt* handle = statement.handle.get();
+    for (size_t i = 0; i < statement.slots.size(); ++i) {
+        if (statement.slots[i] == 0) continue;
+        const int result = bind(handle, statement.slots[i], parameters[i]);
+        if (result != SQLITE_OK) fail(result, connection, sql);
+    }
+    const int64_t before = sqlite3_total_changes64(connection);
+    const SqliteRow row(handle);
+    int result = SQLITE_ROW;
+    while ((result = sqlite3_step(handle)) == SQLITE_ROW) {
+        if (each) each(row);
+    }
+    if (result != SQLITE_DONE) fail(result, connection, sql);
+    return sqlite3_total_changes64(connection) - before;
+}
+
+int64_t Sqlite::number(std::string_view sql) {
+    int64_t value = 0;
+    query(sql, {}, [&](const Row& row) { value = row.integer(0); });
+    return value;
+}
+
+// Transactions
+
+void Sqlite::begin_reading() {
+    query("BEGIN", {});
+    try {
+        query("SELECT 1 FROM sqlite_schema LIMIT 1", {});  // BEGIN alone takes no snapshot
+    } catch (...) {
+        rollback();
+        throw;
+    }
+}
+
+void Sqlite::begin_immediately(bool flush) {
+    if (connection_.flushes != flush) {
+        query(flush ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", {});
+        connection_.flushes = flush;
+    }
+    query("BEGIN IMMEDIATE", {});
+}
+
+void Sqlite::rollback() noexcept {
+    sqlite3* connection = connection_.handle.get();
+    // After some errors (a full disk) SQLite has rolled back by itself.
+    if (connection && sqlite3_get_autocommit(connection) == 0) {
+        sqlite3_exec(connection, "ROLLBACK", nullptr, nullptr, nullptr);
+    }
+}
+
+// Following
+
+int Sqlite::wake_descriptor() {
+    if (!watch_ && path_ != memory) watch_ = std::make_unique<FileWatch>(path_);
+    return watch_ ? watch_->descriptor() : -1;
+}
+
+bool Sqlite::changed() {
+    if (path_ == memory) return false;
+    if (watch_) watch_->drain();
+    const auto file = identity_of(path_);
+    if (file && *file != connection_.file) {  // while there is none, the old one stays
+        connection_ = connect();
+        if (watch_) watch_->drain();
+        return true;
+    }
+    const int64_t version = number("PRAGMA data_version");
+    return std::exchange(connection_.data_version, version) != version;
+}
+
+}  // namespace
+
+std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode) {
+    if (url.compare(0, scheme.size(), scheme) != 0) {
+        // Only the scheme is shown: the rest may hold a password.
+        throw Refused(Refusal::invalid, fmt::format("database {}: unknown kind; write sqlite:/path/to/file",
+                                                    quoted(url.substr(0, url.find(':')))));
+    }
+    const std::string path = url.substr(scheme.size());
+    if (path.empty() || path.find('\0') != std::string::npos) {
+        throw Refused(Refusal::invalid, fmt::format("database {}: no path; write sqlite:/path/to/file", quoted(url)));
+    }
+    return std::make_unique<Sqlite>(path, mode);
+}
+
+}  // namespace smtpfence
