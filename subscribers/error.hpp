@@ -5,7 +5,8 @@
 
 #include <stdexcept>
 #include <string>
-#include <string_view>
+
+#include "subscribers/text.hpp"
 
 namespace smtpfence {
 
@@ -29,14 +30,5 @@ struct DatabaseError : std::runtime_error {
     DatabaseError(Kind what_kind, const std::string& message) : std::runtime_error(message), kind(what_kind) {}
     Kind kind;
 };
-
-/// Foreign text for a message: in single quotes, control characters, quotes and invalid UTF-8 as \xNN, at most 80 bytes
-/// of it.
-std::string quoted(std::string_view);
-inline std::string quoted(const char* text) { return quoted(std::string_view(text)); }
-/// So that a std::string doesn't go to std::quoted() by argument-dependent lookup.
-inline std::string quoted(const std::string& text) { return quoted(std::string_view(text)); }
-/// Whether all of `text` is UTF-8 (RFC 3629: no surrogates, nothing overlong).
-bool is_utf8(std::string_view text);
 
 }  // namespace smtpfence

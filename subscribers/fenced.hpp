@@ -37,15 +37,16 @@ struct RelayLimits {
     uint8_t widest6 = 64;
 };
 
-/// Wider than the limits: Refused (invalid). The same prefix with another note: conflict. Returns whether it was new.
+/// Wider than the limits: Refused (invalid). The same prefix with another note (no note: not stated): conflict. Returns
+/// whether it was new.
 bool add_relay(Change&, const Prefix&, const std::optional<std::string>& note, const RelayLimits&);
 /// Unknown: false. Removing the last relay while a pool drops or rejects: Refused (conflict).
 bool remove_relay(Change&, const Prefix&);
 /// In prefix order.
 std::vector<Relay> relays(Database&);
 
-/// Length 0: Refused (invalid). The same prefix with another action or name: conflict, names `pool set`. Returns
-/// whether it was new.
+/// Length 0: Refused (invalid). The same prefix with another action or name (no name: not stated): conflict, names
+/// `pool set`. Returns whether it was new.
 bool add_pool(Change&, const Prefix&, const std::optional<std::string>& name, Action);
 /// Unknown pool: Refused (not_found). Returns whether anything changed.
 bool set_pool(Change&, const Prefix&, Action);
@@ -55,6 +56,8 @@ bool remove_pool(Change&, const Prefix&);
 std::vector<Pool> pools(Database&);
 /// The longest pool that contains all of `prefix`.
 std::optional<Pool> pool_of(Database&, const Prefix&);
+/// The same among `pools`, which must be in prefix order; nullptr: none.
+const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix&);
 
 /// Relays that lie inside a pool, one warning each (policy.md row 15), and what else is legal but unlikely to be meant.
 std::vector<std::string> doubts(const std::vector<Relay>&, const std::vector<Pool>&);

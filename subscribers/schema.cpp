@@ -63,7 +63,8 @@ constexpr std::string_view version_1[] = {
         source   TEXT NOT NULL,
         PRIMARY KEY (first, length)
     ) STRICT, WITHOUT ROWID)",
-    R"(CREATE INDEX assignment_customer ON assignment (customer))",
+    // With all that a right needs, so that reading a customer's rights stays within the index.
+    R"(CREATE INDEX assignment_customer ON assignment (customer, first, length, until))",
     R"(CREATE INDEX assignment_until ON assignment (until) WHERE until IS NOT NULL)",
 
     // The lengths that assignments and past assignments have or had, so that "who contains this address" asks for those

@@ -1,4 +1,4 @@
-#include "subscribers/error.hpp"
+#include "subscribers/text.hpp"
 
 #include <fmt/format.h>
 
@@ -48,6 +48,15 @@ std::string quoted(std::string_view text) {
         text.remove_prefix(character.size());
     }
     return result + (text.empty() ? "'" : "...'");
+}
+
+bool has_control(std::string_view text) {
+    while (!text.empty()) {
+        const size_t length = character_length(text);
+        if (length != 0 && is_control(text)) return true;
+        text.remove_prefix(length == 0 ? 1 : length);
+    }
+    return false;
 }
 
 bool is_utf8(std::string_view text) {

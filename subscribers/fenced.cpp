@@ -1,0 +1,206 @@
+#include "subscribers/fenced.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "subscribers/customer.hpp"
+#include "subscribers/facts.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr const char* action_words[] = {"drop", "reject", "observe", "pass"};
+
+Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
+
+Relay relay_of(const Row& row) {
+    return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), std::string(row.text(3))};
+}
+Pool pool_of(const Row& row) {
+    return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), parse_action(row.text(3)),
+            std::string(row.text(4))};
+}
+
+std::optional<Relay> find_relay(Database& database, const Prefix& prefix) {
+    std::optional<Relay> found;
+    database.query("SELECT first, length, note, source FROM relay WHERE first = $1 AND length = $2",
+                   {bytes(prefix.first_key()), length_of(prefix)}, [&](const Row& row) { found = relay_of(row); });
+    return found;
+}
+std::optional<Pool> find_pool(Database& database, const Prefix& prefix) {
+    std::optional<Pool> found;
+    database.query("SELECT first, length, name, action, source FROM pool WHERE first = $1 AND length = $2",
+                   {bytes(prefix.first_key()), length_of(prefix)}, [&](const Row& row) { found = pool_of(row); });
+    return found;
+}
+
+bool exists(Database& database, std::string_view sql) {
+    bool found = false;
+    database.query(sql, {}, [&](const Row&) { found = true; });
+    return found;
+}
+
+bool blocks(Action action) { return action == Action::drop || action == Action::reject; }
+
+}  // namespace
+
+const char* word(Action action) { return action_words[static_cast<size_t>(action)]; }
+
+Action parse_action(std::string_view text) {
+    for (size_t i = 0; i < std::size(action_words); ++i) {
+        if (text == action_words[i]) return static_cast<Action>(i);
+    }
+    throw Refused(Refusal::invalid,
+                  fmt::format("action {}: must be one of drop, reject, observe and pass", quoted(text)));
+}
+
+bool add_relay(Change& change, const Prefix& prefix, const std::optional<std::string>& note,
+               const RelayLimits& limits) {
+    const uint8_t widest = prefix.family() == Family::v4 ? limits.widest4 : limits.widest6;
+    if (prefix.length() < widest) {
+        throw Refused(Refusal::invalid,
+                      fmt::format("relay {} is wider than /{}, which [relay] in the configuration allows: name the "
+                                  "relays' own addresses",
+                                  prefix.text(), widest));
+    }
+    if (note) check_text("note", *note);
+    if (const auto old = find_relay(change.database(), prefix)) {
+        if (!note || note == old->note) return false;
+        throw Refused(Refusal::conflict,
+                      fmt::format("relay {} is there already with another note, {}: use 'relay remove' first",
+                                  prefix.text(), old->note ? quoted(*old->note) : "none"));
+    }
+    const Relay relay{prefix, note, change.source()};
+    change.database().query("INSERT INTO relay (first, length, note, source) VALUES ($1, $2, $3, $4)",
+                            {bytes(prefix.first_key()), length_of(prefix), optional_value(note), relay.source});
+    change.record(Object::relay, {}, prefix, nullptr, facts(relay));
+    return true;
+}
+
+bool remove_relay(Change& change, const Prefix& prefix) {
+    const auto relay = find_relay(change.database(), prefix);
+    if (!relay) return false;
+    change.database().query("DELETE FROM relay WHERE first = $1 AND length = $2",
+                            {bytes(prefix.first_key()), length_of(prefix)});
+    if (!exists(change.database(), "SELECT 1 FROM relay LIMIT 1") &&
+        exists(change.database(), "SELECT 1 FROM pool WHERE action IN ('drop', 'reject') LIMIT 1")) {
+        throw Refused(Refusal::conflict,
+                      fmt::format("relay {} is the last one, and without a relay no mail leaves the fenced pools: use "
+                                  "'relay add' for another one first",
+                                  prefix.text()));
+    }
+    change.record(Object::relay, {}, prefix, facts(*relay), nullptr);
+    return true;
+}
+
+std::vector<Relay> relays(Database& database) {
+    std::vector<Relay> result;
+    database.query("SELECT first, length, note, source FROM relay ORDER BY first, length", {},
+                   [&](const Row& row) { result.push_back(relay_of(row)); });
+    return result;
+}
+
+bool add_pool(Change& change, const Prefix& prefix, const std::optional<std::string>& name, Action action) {
+    if (prefix.length() == 0) {
+        throw Refused(Refusal::invalid, fmt::format("pool {} is a default route, which would fence the whole Internet: "
+                                                    "name the prefixes that subscribers get addresses from",
+                                                    prefix.text()));
+    }
+    if (name) check_text("name", *name);
+    if (const auto old = find_pool(change.database(), prefix)) {
+        if (old->action != action) {
+            throw Refused(Refusal::conflict,
+                          fmt::format("pool {} is there already with the action {}: use 'pool set {} --action {}'",
+                                      prefix.text(), word(old->action), prefix.text(), word(action)));
+        }
+        if (!name || name == old->name) return false;
+        throw Refused(Refusal::conflict,
+                      fmt::format("pool {} is there already with another name, {}; 'pool set' changes its action only: "
+                                  "use 'pool remove' first",
+                                  prefix.text(), old->name ? quoted(*old->name) : "none"));
+    }
+    const Pool pool{prefix, name, action, change.source()};
+    change.database().query(
+        "INSERT INTO pool (first, length, name, action, source) VALUES ($1, $2, $3, $4, $5)",
+        {bytes(prefix.first_key()), length_of(prefix), optional_value(name), std::string(word(action)), pool.source});
+    change.record(Object::pool, {}, prefix, nullptr, facts(pool));
+    return true;
+}
+
+bool set_pool(Change& change, const Prefix& prefix, Action action) {
+    const auto old = find_pool(change.database(), prefix);
+    if (!old) {
+        throw Refused(Refusal::not_found,
+                      fmt::format("no pool {}; 'pool list' shows them, 'pool add' makes one", prefix.text()));
+    }
+    if (old->action == action) return false;
+    Pool pool = *old;
+    pool.action = action;
+    pool.source = change.source();
+    change.database().query("UPDATE pool SET action = $3, source = $4 WHERE first = $1 AND length = $2",
+                            {bytes(prefix.first_key()), length_of(prefix), std::string(word(action)), pool.source});
+    change.record(Object::pool, {}, prefix, facts(*old), facts(pool));
+    return true;
+}
+
+bool remove_pool(Change& change, const Prefix& prefix) {
+    const auto pool = find_pool(change.database(), prefix);
+    if (!pool) return false;
+    change.database().query("DELETE FROM pool WHERE first = $1 AND length = $2",
+                            {bytes(prefix.first_key()), length_of(prefix)});
+    change.record(Object::pool, {}, prefix, facts(*pool), nullptr);
+    return true;
+}
+
+std::vector<Pool> pools(Database& database) {
+    std::vector<Pool> result;
+    database.query("SELECT first, length, name, action, source FROM pool ORDER BY first, length", {},
+                   [&](const Row& row) { result.push_back(pool_of(row)); });
+    return result;
+}
+
+std::optional<Pool> pool_of(Database& database, const Prefix& prefix) {
+    for (int length = prefix.length(); length > 0; --length) {
+        if (auto pool = find_pool(database, prefix.widened(static_cast<uint8_t>(length)))) return pool;
+    }
+    return {};
+}
+
+const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix& prefix) {
+    for (int length = prefix.length(); length > 0; --length) {
+        const Prefix wanted = prefix.widened(static_cast<uint8_t>(length));
+        const auto found = std::lower_bound(pools.begin(), pools.end(), wanted,
+                                            [](const Pool& pool, const Prefix& p) { return pool.prefix < p; });
+        if (found != pools.end() && found->prefix == wanted) return &*found;
+    }
+    return nullptr;
+}
+
+std::vector<std::string> doubts(const std::vector<Relay>& relays, const std::vector<Pool>& pools) {
+    std::vector<std::string> result;
+    const bool fenced = std::any_of(pools.begin(), pools.end(), [](const Pool& pool) { return blocks(pool.action); });
+    if (relays.empty() && fenced) {
+        result.push_back("there is no relay: no mail leaves the fenced pools; use 'relay add'");
+    }
+    for (const Relay& relay : relays) {
+        if (const Pool* pool = longest_pool(pools, relay.prefix)) {
+            result.push_back(fmt::format("relay {} lies inside pool {} ({}): what it sends to port 25 is let through",
+                                         relay.prefix.text(), pool->prefix.text(), word(pool->action)));
+        }
+    }
+    for (const Pool& pool : pools) {
+        for (const Relay& relay : relays) {
+            if (relay.prefix.contains(pool.prefix) && relay.prefix != pool.prefix) {
+                result.push_back(fmt::format("pool {} lies inside relay {}: it is not fenced at all",
+                                             pool.prefix.text(), relay.prefix.text()));
+            }
+        }
+        const bool wide = pool.prefix.length() < (pool.prefix.family() == Family::v4 ? 8 : 16);
+        if (wide) result.push_back(fmt::format("pool {} is wider than any registry gives out", pool.prefix.text()));
+    }
+    return result;
+}
+
+}  // namespace smtpfence
