@@ -18,6 +18,11 @@ void check_customer_id(std::string_view);
 void check_text(std::string_view what, std::string_view);
 
 bool customer_exists(Database&, std::string_view customer);
+/// Makes the customer at his first mention, with an audit entry. False: known already. The id must have passed
+/// check_customer_id.
+bool mention_customer(Change&, const std::string& customer);
+/// Refused (not_found), with ids that look like it.
+[[noreturn]] void refuse_unknown_customer(Database&, std::string_view customer);
 /// Up to three known ids that look like `customer` (same beginning or one slip away), for warnings.
 std::vector<std::string> similar_customers(Database&, std::string_view customer);
 
@@ -34,11 +39,11 @@ struct Assignment {
 
 struct Assigned {
     bool added = false;             ///< false: it already held exactly so
-    bool changed = false;           ///< only `until` or the source moved
+    bool changed = false;           ///< `until` moved, and the source with it
     std::vector<Assignment> taken;  ///< ended for others because of `take`
 };
 
-/// `until` in the past: Refused (invalid). Held by another customer, wholly or in part: conflict, names the holder and
+/// `until` in the past, length 0: Refused (invalid). Held by another customer, wholly or in part: conflict, names the holder and
 /// `--take`; with `take`, equal or narrower assignments of others are ended and returned, a wider one is a conflict.
 /// The same customer and prefix with another `until`: updates it (absent `until`: leaves it as it is).
 Assigned assign(Change&, std::string_view customer, const Prefix&, std::optional<Instant> until, bool take);
@@ -81,7 +86,7 @@ struct Grant {
 /// facts: conflict, names `exempt renew`. `until` not in the future: Refused (invalid). An unknown customer is created.
 bool grant_exemption(Change&, const Grant&);
 /// Moves the end; reason and what else is stated replace the old. Unknown customer or no active exemption: Refused
-/// (not_found).
+/// (not_found). False: just so already.
 bool renew_exemption(Change&, const Grant&);
 /// Unknown customer: Refused (not_found). No active exemption: false.
 bool revoke_exemption(Change&, std::string_view customer, std::string_view reason);

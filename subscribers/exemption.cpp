@@ -1,0 +1,151 @@
+// The opt-outs: the part of customer.hpp that opens and closes port 25 for a customer.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "subscribers/customer.hpp"
+#include "subscribers/facts.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+Exemption exemption_of(const Row& row) {
+    return {.customer = std::string(row.text(0)),
+            .reason = std::string(row.text(1)),
+            .ticket = row.optional_text(2),
+            .asked_by = row.optional_text(3),
+            .granted_by = std::string(row.text(4)),
+            .since = to_instant(row.integer(5)),
+            .until = to_instant(row.integer(6)),
+            .counted_from = to_instant(row.integer(7)),
+            .revoked = row.instant(8),
+            .revoke_reason = row.optional_text(9),
+            .source = std::string(row.text(10))};
+}
+
+/// Writes the row and its audit entry.
+void put_exemption(Change& change, const std::optional<Exemption>& before, const Exemption& after) {
+    change.database().query(
+        "INSERT INTO exemption (customer, reason, ticket, asked_by, granted_by, since, until, counted_from, revoked,"
+        " revoke_reason, source) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+        " ON CONFLICT (customer) DO UPDATE SET reason = excluded.reason, ticket = excluded.ticket,"
+        " asked_by = excluded.asked_by, granted_by = excluded.granted_by, since = excluded.since,"
+        " until = excluded.until, counted_from = excluded.counted_from, revoked = excluded.revoked,"
+        " revoke_reason = excluded.revoke_reason, source = excluded.source",
+        {after.customer, after.reason, optional_value(after.ticket), optional_value(after.asked_by), after.granted_by,
+         to_number(after.since), to_number(after.until), to_number(after.counted_from), optional_value(after.revoked),
+         optional_value(after.revoke_reason), after.source});
+    change.record(Object::exemption, after.customer, {}, before ? facts(*before) : nlohmann::json(), facts(after));
+}
+
+Instant end_of(const Grant& grant, Instant from) {
+    if (grant.duration.has_value() == grant.until.has_value()) {
+        throw Refused(Refusal::usage, "an exemption needs either --for or --until");
+    }
+    const Instant until = grant.until ? *grant.until : from + *grant.duration;
+    if (until <= from) {
+        throw Refused(Refusal::invalid, fmt::format("exemption of customer {}: its end, {}, is not in the future",
+                                                    quoted(grant.customer), format_instant(until)));
+    }
+    return until;
+}
+
+void check(const Grant& grant) {
+    check_customer_id(grant.customer);
+    check_text("reason", grant.reason);
+    if (grant.ticket) check_text("ticket", *grant.ticket);
+    if (grant.asked_by) check_text("asked-by", *grant.asked_by);
+}
+
+bool states(const Grant& grant, const Exemption& held) {
+    const bool same_end = grant.until ? *grant.until == held.until : *grant.duration == held.until - held.counted_from;
+    return same_end && grant.reason == held.reason && grant.ticket == held.ticket && grant.asked_by == held.asked_by;
+}
+
+}  // namespace
+
+bool grant_exemption(Change& change, const Grant& grant) {
+    check(grant);
+    const Instant until = end_of(grant, change.time());
+    const auto held = exemption(change.database(), grant.customer);
+    if (held && held->active(change.time())) {
+        if (states(grant, *held)) return false;
+        throw Refused(
+            Refusal::conflict,
+            fmt::format("customer {} is exempt until {} already, with other facts (reason {}): 'exempt renew' "
+                        "changes them",
+                        quoted(grant.customer), format_instant(held->until), quoted(held->reason)));
+    }
+    mention_customer(change, grant.customer);
+    put_exemption(change, held,
+                  {.customer = grant.customer,
+                   .reason = grant.reason,
+                   .ticket = grant.ticket,
+                   .asked_by = grant.asked_by,
+                   .granted_by = change.actor().operator_name.value_or(change.actor().login),
+                   .since = change.time(),
+                   .until = until,
+                   .counted_from = change.time(),
+                   .revoked = {},
+                   .revoke_reason = {},
+                   .source = change.source()});
+    return true;
+}
+
+bool renew_exemption(Change& change, const Grant& grant) {
+    check(grant);
+    const Instant until = end_of(grant, change.time());
+    if (!customer_exists(change.database(), grant.customer)) {
+        refuse_unknown_customer(change.database(), grant.customer);
+    }
+    const auto held = exemption(change.database(), grant.customer);
+    if (!held || !held->active(change.time())) {
+        throw Refused(Refusal::not_found, fmt::format("customer {} has no active exemption: 'exempt grant' gives one",
+                                                      quoted(grant.customer)));
+    }
+    Exemption renewed = *held;
+    renewed.reason = grant.reason;
+    if (grant.ticket) renewed.ticket = grant.ticket;
+    if (grant.asked_by) renewed.asked_by = grant.asked_by;
+    renewed.until = until;
+    renewed.counted_from = change.time();
+    renewed.source = change.source();
+    if (renewed == *held) return false;
+    put_exemption(change, held, renewed);
+    return true;
+}
+
+bool revoke_exemption(Change& change, std::string_view customer, std::string_view reason) {
+    check_customer_id(customer);
+    check_text("reason", reason);
+    if (!customer_exists(change.database(), customer)) refuse_unknown_customer(change.database(), customer);
+    const auto held = exemption(change.database(), customer);
+    if (!held || !held->active(change.time())) return false;
+    Exemption revoked = *held;
+    revoked.revoked = change.time();
+    revoked.revoke_reason = reason;
+    revoked.source = change.source();
+    put_exemption(change, held, revoked);
+    return true;
+}
+
+std::optional<Exemption> exemption(Database& database, std::string_view customer) {
+    std::optional<Exemption> found;
+    database.query(
+        "SELECT customer, reason, ticket, asked_by, granted_by, since, until, counted_from, revoked, revoke_reason,"
+        " source FROM exemption WHERE customer = $1",
+        {std::string(customer)}, [&](const Row& row) { found = exemption_of(row); });
+    return found;
+}
+
+void each_exemption(Database& database, Instant at, std::optional<Instant> expiring_before,
+                    const std::function<void(const Exemption&)>& each) {
+    database.query(
+        "SELECT customer, reason, ticket, asked_by, granted_by, since, until, counted_from, revoked, revoke_reason,"
+        " source FROM exemption WHERE revoked IS NULL AND until > $1 AND ($2 IS NULL OR until < $2) ORDER BY customer",
+        {to_number(at), optional_value(expiring_before)}, [&](const Row& row) { each(exemption_of(row)); });
+}
+
+}  // namespace smtpfence
