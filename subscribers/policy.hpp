@@ -24,7 +24,7 @@ struct Policy {
     std::vector<Right> rights;                     ///< sorted by prefix, unique; none that ended before `now`
 };
 
-/// Everything, from one consistent view.
+/// Everything, from one consistent view (its own: not within a Reading).
 Policy read_policy(Database&, Instant now);
 
 /// What became different for a follower that holds (`since`, `since_time`).
@@ -37,11 +37,13 @@ struct PolicyDelta {
     std::vector<std::pair<Prefix, std::optional<Instant>>> rights;
 };
 
-/// Reads the change log after `since`, and what expired in (since_time, now]. nullopt: the log does not reach back, or
-/// more than `limit` prefixes were touched, so that read_policy is the better way.
+/// Reads the change log after `since`, and what expired in (since_time, now]; one consistent view of its own. nullopt:
+/// the log does not reach back (also: since_time is more than an hour ago, or after `now`), or more than `limit`
+/// prefixes were touched, so that read_policy is the better way.
 std::optional<PolicyDelta> read_delta(Database&, Revision since, Instant since_time, Instant now, size_t limit);
 
-/// When the next right ends by itself after `now`.
+/// When the next right ends by itself after `now`, or a little earlier: it looks at no more than 1,000 assignments.
+/// nullopt: none ends.
 std::optional<Instant> next_end(Database&, Instant now);
 
 /// Why a prefix is exempt or not, for `plan` and `explain`: "customer c1 exempt until … (ticket T)",

@@ -48,9 +48,10 @@ struct AttemptCount {
     Prefix source;    ///< one address
     int64_t packets;  ///< the element's counter, growing until the element times out
 };
-/// Adds what grew since the router's previous reading, for the customer that holds the source now. Returns the number
-/// of sources with news. The previous reading is kept in the database, so that a restart counts nothing twice. Writes
-/// nothing when nothing grew.
+/// Adds what grew since the router's previous reading, for the customer that holds the source now. `counts` is the
+/// whole reading: a source that isn't there any more timed out, and counts from nothing when it comes back. Returns the
+/// number of sources with news. The previous reading is kept in the database, so that a restart counts nothing twice.
+/// Writes nothing when nothing grew or timed out.
 int64_t write_attempts(Database&, std::string_view router, const std::vector<AttemptCount>& counts, Instant now);
 
 /// One line of `attempts`.
@@ -66,8 +67,8 @@ std::vector<Attempts> attempts(Database&, Instant since, std::optional<Prefix> p
 /// For `customer show`.
 std::optional<Attempts> attempts_of(Database&, std::string_view customer, Instant since);
 
-/// Ends of history: removes past assignments and attempts that ended before `before`, in small steps. Audit entries
-/// stay.
+/// Ends of history: removes assignments and attempts that ended, and requests that were made, before `before`, in small
+/// steps. Nothing of the last two hours goes. Audit entries stay.
 void forget_history(Database&, Instant before);
 
 }  // namespace smtpfence

@@ -1,0 +1,229 @@
+#include "subscribers/router.hpp"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "subscribers/customer.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+/// A transaction for what takes no revision.
+class Reporting {
+public:
+    explicit Reporting(Database& database) : database_(database) { database_.begin_reporting(); }
+    ~Reporting() { database_.rollback(); }  // nothing after commit()
+    Reporting(const Reporting&) = delete;
+    Reporting& operator=(const Reporting&) = delete;
+    void commit() { database_.commit(); }
+
+private:
+    Database& database_;
+};
+
+/// One statement as a transaction of its own; the number of rows written.
+int64_t report(Database& database, std::string_view sql, std::initializer_list<Value> parameters) {
+    Reporting reporting(database);
+    const int64_t written = database.query(sql, parameters);
+    if (written != 0) reporting.commit();
+    return written;
+}
+
+constexpr int64_t hour_seconds = 3600;
+int64_t hour_of(Instant t) { return to_number(t) / hour_seconds * hour_seconds; }
+
+Prefix address_of(const Row& row, int column) {
+    const std::string_view key = row.blob(column);
+    return Prefix::from_key(key, key.size() == 5 ? 32 : 128);
+}
+
+}  // namespace
+
+void write_report(Database& database, const Report& state) {
+    report(database,
+           "INSERT INTO router (name, revision, heartbeat, last_pass, verified_at, drift_healed, error, error_since,"
+           " version, notes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (name) DO UPDATE SET"
+           " revision = excluded.revision, heartbeat = excluded.heartbeat, last_pass = excluded.last_pass,"
+           " verified_at = excluded.verified_at, drift_healed = excluded.drift_healed, error = excluded.error,"
+           " error_since = excluded.error_since, version = excluded.version, notes = excluded.notes",
+           {state.router, state.revision, to_number(state.heartbeat), optional_value(state.last_pass),
+            optional_value(state.verified_at), state.drift_healed, optional_value(state.error),
+            optional_value(state.error_since), state.version, state.notes});
+}
+
+std::vector<Report> reports(Database& database) {
+    std::vector<Report> result;
+    database.query(
+        "SELECT name, revision, heartbeat, last_pass, verified_at, drift_healed, error, error_since, version, notes"
+        " FROM router ORDER BY name",
+        {}, [&](const Row& row) {
+            result.push_back({std::string(row.text(0)), row.integer(1), to_instant(row.integer(2)), row.instant(3),
+                              row.instant(4), row.integer(5), row.optional_text(6), row.instant(7),
+                              std::string(row.text(8)), std::string(row.text(9))});
+        });
+    return result;
+}
+
+bool forget_router(Database& database, std::string_view router) {
+    Reporting reporting(database);
+    const std::string name(router);
+    const bool known = database.query("DELETE FROM router WHERE name = $1", {name}) != 0;
+    const bool counted = database.query("DELETE FROM attempt_counter WHERE router = $1", {name}) != 0;
+    if (known || counted) reporting.commit();
+    return known;
+}
+
+int64_t request_apply(Database& database, std::string_view router, const Actor& actor) {
+    Reporting reporting(database);
+    int64_t number = 0;
+    database.query(
+        "INSERT INTO apply_request (router, login, operator, host, time) VALUES ($1, $2, $3, $4, $5) RETURNING number",
+        {std::string(router), actor.login, optional_value(actor.operator_name), actor.host, to_number(now())},
+        [&](const Row& row) { number = row.integer(0); });
+    reporting.commit();
+    return number;
+}
+
+std::vector<ApplyRequest> open_requests(Database& database, std::string_view router) {
+    std::vector<ApplyRequest> result;
+    database.query("SELECT number, login FROM apply_request WHERE router = $1 AND answer IS NULL ORDER BY number",
+                   {std::string(router)}, [&](const Row& row) {
+                       result.push_back({row.integer(0), std::string(row.text(1))});
+                   });
+    return result;
+}
+
+void answer_request(Database& database, int64_t number, std::string_view result) {
+    report(database, "UPDATE apply_request SET answer = $2, answered = $3 WHERE number = $1 AND answer IS NULL",
+           {number, std::string(result), to_number(now())});
+}
+
+std::optional<std::string> request_answer(Database& database, int64_t number) {
+    std::optional<std::string> answer;
+    database.query("SELECT answer FROM apply_request WHERE number = $1", {number},
+                   [&](const Row& row) { answer = row.optional_text(0); });
+    return answer;
+}
+
+// Attempts
+
+namespace {
+
+void add_attempts(Database& database, const Prefix& source, int64_t packets, Instant now) {
+    const auto held = holder(database, source, now);
+    database.query(
+        "INSERT INTO attempt (hour, address, customer, packets, first_seen, last_seen) VALUES ($1, $2, $3, $4, $5, $5)"
+        " ON CONFLICT (hour, address, customer) DO UPDATE SET packets = packets + excluded.packets,"
+        " last_seen = excluded.last_seen",
+        {hour_of(now), bytes(source.first_key()), held ? held->customer : "", packets, to_number(now)});
+}
+
+}  // namespace
+
+int64_t write_attempts(Database& database, std::string_view router, const std::vector<AttemptCount>& counts,
+                       Instant now) {
+    const std::string name(router);
+    std::map<Prefix, int64_t> vanished;  // what was read before and not now
+    database.query("SELECT address, packets FROM attempt_counter WHERE router = $1", {name},
+                   [&](const Row& row) { vanished.emplace(address_of(row, 0), row.integer(1)); });
+    struct Growth {
+        AttemptCount count;
+        int64_t packets;
+    };
+    std::vector<Growth> grown;
+    for (const AttemptCount& count : counts) {
+        const auto before = vanished.find(count.source);
+        const int64_t known = before == vanished.end() ? 0 : before->second;
+        if (before != vanished.end()) vanished.erase(before);
+        // A smaller count is that of a new element.
+        if (count.packets != known) grown.push_back({count, count.packets - (count.packets > known ? known : 0)});
+    }
+    if (grown.empty() && vanished.empty()) return 0;
+
+    Reporting reporting(database);
+    for (const Growth& growth : grown) {
+        add_attempts(database, growth.count.source, growth.packets, now);
+        database.query(
+            "INSERT INTO attempt_counter (router, address, packets) VALUES ($1, $2, $3)"
+            " ON CONFLICT (router, address) DO UPDATE SET packets = excluded.packets",
+            {name, bytes(growth.count.source.first_key()), growth.count.packets});
+    }
+    for (const auto& [source, packets] : vanished) {
+        database.query("DELETE FROM attempt_counter WHERE router = $1 AND address = $2",
+                       {name, bytes(source.first_key())});
+    }
+    reporting.commit();
+    return static_cast<int64_t>(grown.size());
+}
+
+namespace {
+
+/// Adds a row (address, customer, packets, first_seen, last_seen) to the customer's line.
+void add_line(std::map<std::string, Attempts>& lines, const Row& row) {
+    const std::string customer(row.text(1));
+    const auto [found, fresh] = lines.try_emplace(customer);
+    Attempts& line = found->second;
+    const Instant first_seen = to_instant(row.integer(3)), last_seen = to_instant(row.integer(4));
+    if (!customer.empty()) line.customer = customer;
+    line.attempts += row.integer(2);
+    line.sources.push_back(address_of(row, 0));
+    line.first_seen = fresh ? first_seen : std::min(line.first_seen, first_seen);
+    line.last_seen = fresh ? last_seen : std::max(line.last_seen, last_seen);
+}
+
+}  // namespace
+
+std::vector<Attempts> attempts(Database& database, Instant since, std::optional<Prefix> pool,
+                               std::optional<Action> action) {
+    const Reading reading(database);
+    const std::vector<Pool> all = pool || action ? pools(database) : std::vector<Pool>{};
+    std::map<std::string, Attempts> lines;
+    database.query(
+        "SELECT address, customer, sum(packets), min(first_seen), max(last_seen) FROM attempt"
+        " WHERE hour >= $1 AND last_seen >= $2 GROUP BY address, customer ORDER BY address",
+        {hour_of(since), to_number(since)}, [&](const Row& row) {
+            if (pool || action) {
+                const Pool* found = longest_pool(all, address_of(row, 0));
+                if (!found || (pool && found->prefix != *pool) || (action && found->action != *action)) return;
+            }
+            add_line(lines, row);
+        });
+    std::vector<Attempts> result;
+    for (auto& [customer, line] : lines) result.push_back(std::move(line));
+    std::stable_sort(result.begin(), result.end(),
+                     [](const Attempts& a, const Attempts& b) { return a.attempts > b.attempts; });
+    return result;
+}
+
+std::optional<Attempts> attempts_of(Database& database, std::string_view customer, Instant since) {
+    std::map<std::string, Attempts> lines;
+    database.query(
+        "SELECT address, customer, sum(packets), min(first_seen), max(last_seen) FROM attempt"
+        " WHERE customer = $1 AND hour >= $2 AND last_seen >= $3 GROUP BY address ORDER BY address",
+        {std::string(customer), hour_of(since), to_number(since)}, [&](const Row& row) { add_line(lines, row); });
+    return lines.empty() ? std::nullopt : std::optional(lines.begin()->second);
+}
+
+void forget_history(Database& database, Instant before) {
+    // A follower may still ask what ended within the last hour (policy.cpp).
+    const Instant until = std::min(before, now() - Seconds(2 * hour_seconds));
+    // Small steps, so that the write lock is never held for long.
+    constexpr std::string_view statements[] = {
+        "DELETE FROM past_assignment WHERE number IN"
+        " (SELECT number FROM past_assignment WHERE ended < $1 LIMIT 2000)",
+        "DELETE FROM assignment WHERE (first, length) IN"
+        " (SELECT first, length FROM assignment WHERE until < $1 LIMIT 2000)",
+        "DELETE FROM attempt WHERE (hour, address, customer) IN"
+        " (SELECT hour, address, customer FROM attempt WHERE hour < $1 - 3600 LIMIT 2000)",
+        "DELETE FROM apply_request WHERE number IN"
+        " (SELECT number FROM apply_request WHERE time < $1 LIMIT 2000)",
+    };
+    for (std::string_view statement : statements) {
+        while (report(database, statement, {to_number(until)}) != 0) {
+        }
+    }
+}
+
+}  // namespace smtpfence
