@@ -34,7 +34,7 @@ bool is_control(std::string_view character) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string Quoted::operator()(std::string_view text) const {
     constexpr size_t longest = 80;
     std::string result = "'";
     while (!text.empty() && result.size() <= longest) {

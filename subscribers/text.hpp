@@ -13,9 +13,7 @@ bool has_control(std::string_view text);
 
 /// Foreign text for a message: in single quotes; control characters, quotes and what is no UTF-8 as \xNN; cut off after
 /// about 80 bytes.
-std::string quoted(std::string_view);
-inline std::string quoted(const char* text) { return quoted(std::string_view(text)); }
-/// So that a std::string doesn't go to std::quoted() by argument-dependent lookup.
-inline std::string quoted(const std::string& text) { return quoted(std::string_view(text)); }
+/// (An object, so that argument-dependent lookup never finds std::quoted instead.)
+inline constexpr struct Quoted { std::string operator()(std::string_view) const; } quoted;
 
 }  // namespace smtpfence
