@@ -21,19 +21,21 @@ struct AuditEntry {
     std::optional<std::string> reason;
     nlohmann::json before, after;  ///< facts; null: did not exist
 };
-const char* word(Object);
 
 struct AuditFilter {
     std::optional<std::string> customer;
     std::optional<Prefix> prefix;              ///< entries about it, wider or narrower ones
     std::optional<std::string> operator_name;  ///< matches the stated operator or the login
-    std::optional<Instant> since, until;
+    std::optional<Instant> since, until;       ///< `until` is exclusive
 };
-/// Oldest first, streamed.
+/// Oldest first, streamed. `each` may query, but not write.
 void each_audit_entry(Database&, const AuditFilter&, const std::function<void(const AuditEntry&)>&);
 
-/// Writes the opposite of one revision's entries, newest first. Unknown revision: Refused (not_found). An object that
-/// changed since: Refused (conflict), naming each. Returns the number of objects put back (0: already as it was).
+/// Writes the opposite of one revision: each of its objects becomes what it was before, with its source. An object that
+/// was changed since, or a prefix that somebody else holds now: Refused (conflict), naming each and the revision that
+/// changed it last. Unknown revision: Refused (not_found). Returns the number of objects put back (0: already as it
+/// was). Kept are customers, which exist from their first mention, and exemptions that it granted: those become
+/// revoked. After a refusal `change` must not be committed.
 int64_t revert(Change&, Revision);
 
 }  // namespace smtpfence

@@ -1,20 +1,30 @@
 #pragma once
-// Bulk exchange with provisioning systems: JSON lines and CSV, streaming, all-or-nothing, with line numbers. Formats in
-// product.md.
+// Bulk exchange with provisioning systems: JSON lines and CSV, streaming, all-or-nothing, with line numbers. The
+// records are in record.hpp, the way back in export.hpp.
+//
+// upsert: each record is written in its turn. What an optional key leaves out stays as it is (a new pool drops, a new
+//   exemption gets 365 days). Rows that already hold so are not written and keep their source.
+// replace: the file is the final state of its source, in any order. It replaces the kinds of objects that --what or its
+//   records name (a file of assignments leaves the same source's pools alone; an empty one without --what is about all
+//   kinds). Rows of that source that it doesn't name are removed: assignments released, exemptions revoked. Left out
+//   keys have their defaults: no `until`, no name, no note, action drop. A row of another source is a conflict, unless
+//   the record says "take". `release` and `revoke` are refused: what is left out is released and revoked.
+// exempt, in both: never moves an expiry without an `until` of its own, never revives what was revoked or ran out
+// unless
+//   `ticket` or `until` is another one. A record that says what its source said before (the change log knows) is not
+//   news: where somebody else changed the exemption since, it is skipped. In replace mode an exemption of another
+//   source is a conflict only if the record would write.
 
 #include <functional>
 #include <istream>
-#include <ostream>
 
 #include "subscribers/customer.hpp"
+#include "subscribers/export.hpp"
 #include "subscribers/fenced.hpp"
+#include "subscribers/lines.hpp"
+#include "subscribers/record.hpp"
 
 namespace smtpfence {
-
-enum class Format { jsonl, csv };
-/// Which kind of object a file holds where its records don't say (CSV without an `op` column), and what an export
-/// writes.
-enum class What { assignments, pools, relays, exemptions };
 
 struct ImportOptions {
     Format format = Format::jsonl;
@@ -22,7 +32,7 @@ struct ImportOptions {
     bool replace = false;      ///< --mode replace: the file is the final state of Change::source()
     bool allow_empty = false;  ///< --confirm: an empty file in replace mode is meant
     RelayLimits relay_limits;
-    /// Called now and then with the bytes read and records done, for a progress bar. May be empty.
+    /// Called now and then, and at the end, with the bytes read and records done, for a progress bar. May be empty.
     std::function<void(int64_t bytes, int64_t records)> progress;
 };
 
@@ -31,24 +41,16 @@ struct ImportCounts {
     friend bool operator==(const ImportCounts&, const ImportCounts&) = default;
 };
 
-/// Longest accepted line, in bytes.
-constexpr size_t longest_line = 65536;
-
 /// Reads all of `in` into `change`; the caller commits (or, for a dry run, does not). Throws Refused with "line N: ..."
 /// and its reason: invalid for what does not parse (also invalid UTF-8, NUL, a line that is too long, a file that ends
-/// inside a record, a wrong header, unknown keys), conflict for a prefix of another customer without "take" or a row of
-/// another source in replace mode. Replace mode reads into a staging file beside nothing of the database, and takes the
-/// write lock only then: pass `change` lazily.
-ImportCounts import_records(const std::function<Change&()>& change, Database&, std::istream& in,
+/// inside a record, a wrong header, unknown keys), conflict for a prefix of another customer without "take", a row of
+/// another source in replace mode, or two records that contradict each other; not_found for revoke of an unknown
+/// customer. Without a line: an empty file in replace mode without allow_empty (conflict). std::runtime_error when `in`
+/// can't be read.
+/// `source` is the source of `change`, which is asked for as late as possible because it locks the database: upsert at
+/// the first record, replace when the whole file was read and found consistent (into temporary tables of `database`,
+/// which must not be in a transaction).
+ImportCounts import_records(const std::function<Change&()>& change, Database& database, std::istream& in,
                             const std::string& source, const ImportOptions&);
-
-/// Writes what holds at `at` as records that import as "unchanged", streamed. `source`: only that source's rows.
-void export_records(Database&, std::ostream&, What, Format, const std::optional<std::string>& source, Instant at);
-
-/// One prefix per line: blocked minus exempt (the Spamhaus PBL's view of the network), disjoint, in order.
-void export_pbl(Database&, const std::function<void(const Prefix&)>&, Instant at);
-
-/// The public statement of what is blocked, for whom, in which direction and why (policy.md 7), as Markdown text.
-std::string disclosure(Database&, Instant at);
 
 }  // namespace smtpfence

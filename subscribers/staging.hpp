@@ -1,0 +1,47 @@
+#pragma once
+// The records of a file in replace mode, kept in temporary tables while they are read, so that the database is locked
+// only for the difference.
+//
+//   Staging staging(database);
+//   staging.add(record, line);            // for each record; locks nothing
+//   staging.check();                      // the file doesn't contradict itself
+//   staging.write(change, what, limits);  // makes the source's rows what the file says
+
+#include "subscribers/import.hpp"
+
+namespace smtpfence {
+
+class Staging {
+public:
+    explicit Staging(Database&);
+    ~Staging();
+    Staging(const Staging&) = delete;
+    Staging& operator=(const Staging&) = delete;
+
+    /// Refused (invalid) for release and revoke.
+    void add(const Record&, int64_t line);
+    bool empty() const { return records_ == 0; }
+
+    /// Ends the reading. Refused (conflict), "line N: ...", when two records contradict each other: overlapping
+    /// prefixes of two customers, or the same object with different facts. Records that repeat another one are counted
+    /// as unchanged.
+    void check();
+
+    /// Replaces the kinds of `what`, or those that have records; with neither, all.
+    ImportCounts write(Change&, std::optional<What> what, const RelayLimits&);
+
+private:
+    void begin();
+    void end();
+    void require_disjoint();
+    void require_unique(Op);
+    void drop_repetitions();
+
+    Database& database_;
+    bool open_ = false;  // a transaction that holds only temporary rows
+    int64_t records_ = 0;
+    int64_t repetitions_ = 0;
+    int64_t records_of_[what_count] = {};
+};
+
+}  // namespace smtpfence
