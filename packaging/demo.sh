@@ -31,8 +31,8 @@ outside() {
     esac
     work=$(mktemp -d "${TMPDIR:-/tmp}/smtpfence-demo.XXXXXX")
     exec {story}>&1
-    exec {verdict}< <(exec setsid unshare --net --mount --pid --fork --kill-child --mount-proc \
-        "${BASH_SOURCE[0]}" inside "$work" "$keep" 3>&1 >&"$story" </dev/null)
+    exec {verdict}< <(exec setsid "$root/packaging/private_mounts.py" unshare --net --pid --fork --kill-child \
+        --propagation unchanged --mount-proc "$root/packaging/demo.sh" inside "$work" "$keep" 3>&1 >&"$story" </dev/null)
     world=$!
     # unshare(1) ignores SIGTERM; with it the first process inside ends, and with that all others.
     trap 'kill -KILL "$world" 2>/dev/null; rmdir "$work" 2>/dev/null' EXIT
@@ -51,7 +51,7 @@ print_keep() {
     cat <<END
 
 It is still running. To look around on the border router (and from there as a customer, the relay or the internet):
-  nsenter --target $first --all $work/shell
+  nsenter --target $first --all --root $work/shell
 To end it:
   kill -KILL $world; rmdir $work
 END
@@ -115,20 +115,26 @@ build_networks() {
     done
 }
 
-# start_mail_server NAME: OpenSMTPD in NAME's network with the configuration on standard input, its own spool, sockets
-# and name lookups.
+# Names are looked up nowhere: this machine's resolver is out of reach from in here, and asking it would only take time.
+hide_resolver() {
+    local resolver
+    printf '127.0.0.1 localhost %s\n' "$HOSTNAME" >"$work/hosts"
+    printf 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n' >"$work/resolv.conf"
+    resolver=$(readlink -m /etc/resolv.conf)
+    [[ $resolver != /run/* ]] || { mkdir -p "${resolver%/*}" && touch "$resolver"; }
+    [ ! -e "$resolver" ] || mount --bind "$work/resolv.conf" "$resolver"
+    [ ! -e /etc/hosts ] || mount --bind "$work/hosts" "$(readlink -f /etc/hosts)"
+}
+
+# start_mail_server NAME: OpenSMTPD in NAME's network with the configuration on standard input, its own spool and sockets.
 start_mail_server() {
     local name=$1
     mkdir -p "$work/$name"
     cat >"$work/$name/smtpd.conf"
-    printf '127.0.0.1 localhost\n' >"$work/$name/hosts"
-    printf 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n' >"$work/$name/resolv.conf"
     # shellcheck disable=SC2016 # expands in the inner shell
-    in_network "$name" unshare --mount bash -euc '
+    in_network "$name" unshare --mount --propagation unchanged bash -euc '
         mount -t tmpfs -o mode=755 tmpfs /run
         mount -t tmpfs -o mode=755 tmpfs /var/spool
-        mount --bind "$1/hosts" /etc/hosts
-        mount --bind "$1/resolv.conf" "$(readlink -f /etc/resolv.conf)"
         exec smtpd -d -f "$1/smtpd.conf"' bash "$work/$name" >"$work/$name/log" 2>&1 &
     wait_for 10 "the mail server '$name' to listen" in_network "$name" bash -c 'exec 3<>/dev/tcp/127.0.0.1/25'
 }
@@ -350,6 +356,7 @@ inside() {
     mount -t tmpfs -o mode=755 tmpfs /run
     mount -t tmpfs -o mode=755 tmpfs "$work"
     echo "The world: customers (bng*) - border router with smtpfence - relay (core0) and internet (wan0)"
+    hide_resolver
     build_networks
     start_mail_servers
     start_fence
