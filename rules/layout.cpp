@@ -1,0 +1,276 @@
+#include "rules/layout.hpp"
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+
+#include "rules/rule_code.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr uint32_t attempts_size = 65536;
+constexpr Seconds attempts_timeout{3600};
+
+constexpr std::array both_families = {Family::v4, Family::v6};
+
+std::string digit(Family family) { return family == Family::v4 ? "4" : "6"; }
+
+std::string field(Family family, End end) {
+    return std::string(family == Family::v4 ? "ip " : "ip6 ") + (end == End::source ? "saddr" : "daddr");
+}
+
+std::string mask_text(Family family, uint8_t length) {
+    Prefix::Address ones;
+    ones.fill(0xff);
+    return Prefix(family, Prefix(family, ones, length).address(), bits(family)).short_text();
+}
+
+std::string word_of(End end) { return end == End::source ? "source" : "destination"; }
+
+// ip daddr @relay4 accept
+Rule relay_rule(Family family, End end) {
+    const std::string set = "relay" + digit(family);
+    return RuleDraft()
+        .address(family, end)
+        .in(set)
+        .verdict(NF_ACCEPT)
+        .rule(field(family, end) + " @" + set + " accept", word_of(end) + " is a relay");
+}
+
+// ip6 saddr & ffff:ffff:ffff:ff00:: == @exempt6_56 return
+Rule exempt_rule(const ExemptSet& exempt, End end) {
+    const std::string set = exempt_set_name(exempt.family, exempt.length, exempt.capacity);
+    const bool whole = exempt.length == bits(exempt.family);
+    return RuleDraft()
+        .address(exempt.family, end)
+        .masked(exempt.family, exempt.length)
+        .in(set)
+        .verdict(NFT_RETURN)
+        .rule(field(exempt.family, end) + (whole ? " " : " & " + mask_text(exempt.family, exempt.length) + " == ") +
+                  "@" + set + " return",
+              word_of(end) + " is exempt");
+}
+
+// ip saddr vmap @pool4
+Rule pool_rule(Family family, End end) {
+    const std::string map = "pool" + digit(family);
+    return RuleDraft()
+        .address(family, end)
+        .verdict_of(map)
+        .rule(field(family, end) + " vmap @" + map, word_of(end) + " is in a pool: its action");
+}
+
+// update @attempts4 { ip saddr }
+Rule attempt_rule(Family family) {
+    const std::string set = "attempts" + digit(family);
+    return RuleDraft()
+        .port_is_25(End::destination)
+        .opens_connection()
+        .address(family, End::source)
+        .remember(set)
+        .rule("tcp dport 25 tcp flags syn / syn,ack update @" + set + " { " + field(family, End::source) + " }",
+              "connection attempts, not packets");
+}
+
+// jump attempt
+Rule jump_rule(const std::string& chain, const std::string& comment) {
+    return RuleDraft().verdict(NFT_JUMP, chain).rule("jump " + chain, comment);
+}
+
+std::vector<Rule> border_rules() {
+    std::vector<Rule> rules;
+    // tcp dport != 25 goto other_ports
+    rules.push_back(RuleDraft()
+                        .port_is_25(End::destination, false)
+                        .verdict(NFT_GOTO, "other_ports")
+                        .rule("tcp dport != 25 goto other_ports", "readable, and not to port 25"));
+    // meta l4proto != tcp accept
+    rules.push_back(RuleDraft().is_tcp(false).verdict(NF_ACCEPT).rule("meta l4proto != tcp accept", "not tcp"));
+    // ip frag-off & 8191 > 1 accept
+    rules.push_back(RuleDraft()
+                        .later_fragment(Family::v4)
+                        .verdict(NF_ACCEPT)
+                        .rule("ip frag-off & 8191 > 1 accept", "later fragment: worthless without its first one"));
+    // frag frag-off != 0 accept
+    rules.push_back(RuleDraft()
+                        .later_fragment(Family::v6)
+                        .verdict(NF_ACCEPT)
+                        .rule("frag frag-off != 0 accept", "later fragment: worthless without its first one"));
+    rules.push_back(jump_rule("outbound", "to port 25, or ports out of sight (RFC 3128, RFC 7112)"));
+    // tcp sport != 25 accept
+    rules.push_back(RuleDraft()
+                        .port_is_25(End::source, false)
+                        .verdict(NF_ACCEPT)
+                        .rule("tcp sport != 25 accept", "not from port 25 as well"));
+    rules.push_back(jump_rule("inbound", "from port 25, or ports out of sight"));
+    return rules;
+}
+
+// tcp sport 25 goto inbound
+std::vector<Rule> other_ports_rules() {
+    return {RuleDraft()
+                .port_is_25(End::source)
+                .verdict(NFT_GOTO, "inbound")
+                .rule("tcp sport 25 goto inbound", "from port 25: the replies to mail")};
+}
+
+std::vector<Rule> outbound_rules(const std::vector<ExemptSet>& exempt) {
+    std::vector<Rule> rules;
+    for (Family family : both_families) rules.push_back(relay_rule(family, End::destination));
+    // fib saddr . iif oif missing iifname vmap @subscriber
+    rules.push_back(RuleDraft()
+                        .not_routed_back()
+                        .interface(End::source)
+                        .verdict_of("subscriber")
+                        .rule("fib saddr . iif oif missing iifname vmap @subscriber",
+                              "source is not routed back to this line: spoofed"));
+    for (Family family : both_families) rules.push_back(relay_rule(family, End::source));
+    for (const ExemptSet& set : exempt) rules.push_back(exempt_rule(set, End::source));
+    for (Family family : both_families) rules.push_back(pool_rule(family, End::source));
+    // iifname vmap @subscriber
+    rules.push_back(RuleDraft()
+                        .interface(End::source)
+                        .verdict_of("subscriber")
+                        .rule("iifname vmap @subscriber", "source outside every pool, on a subscriber interface"));
+    return rules;
+}
+
+std::vector<Rule> inbound_rules(const std::vector<ExemptSet>& exempt) {
+    std::vector<Rule> rules;
+    for (Family family : both_families) rules.push_back(relay_rule(family, End::source));
+    for (Family family : both_families) rules.push_back(relay_rule(family, End::destination));
+    for (const ExemptSet& set : exempt) rules.push_back(exempt_rule(set, End::destination));
+    for (Family family : both_families) rules.push_back(pool_rule(family, End::destination));
+    // oifname vmap @subscriber
+    rules.push_back(RuleDraft()
+                        .interface(End::destination)
+                        .verdict_of("subscriber")
+                        .rule("oifname vmap @subscriber", "destination outside every pool, on a subscriber interface"));
+    return rules;
+}
+
+std::vector<Rule> drop_rules() {
+    // counter packets 0 bytes 0 drop
+    return {jump_rule("attempt", "counts sources"),
+            RuleDraft().counter().verdict(NF_DROP).rule("counter packets 0 bytes 0 drop", "action drop")};
+}
+
+std::vector<Rule> reject_rules() {
+    // counter packets 0 bytes 0; meta l4proto tcp reject with tcp reset; drop
+    return {jump_rule("attempt", "counts sources"),
+            RuleDraft().counter().rule("counter packets 0 bytes 0", "action reject"),
+            RuleDraft().is_tcp().reset().rule("meta l4proto tcp reject with tcp reset", "answered at once"),
+            RuleDraft().verdict(NF_DROP).rule("drop", "ports out of sight: no reset possible")};
+}
+
+std::vector<Rule> observe_rules() {
+    // counter packets 0 bytes 0
+    return {jump_rule("attempt", "counts sources"),
+            RuleDraft().counter().rule("counter packets 0 bytes 0", "action observe: back to border, not fenced")};
+}
+
+bool longest_first(const ExemptSet& a, const ExemptSet& b) {
+    if (a.family != b.family) return a.family < b.family;
+    if (a.length != b.length) return a.length > b.length;
+    return a.capacity < b.capacity;
+}
+
+}  // namespace
+
+std::string exempt_set_name(Family family, uint8_t length, uint32_t capacity) {
+    std::string name = "exempt" + digit(family) + "_" + std::to_string(length);
+    return capacity == first_capacity ? name : name + "_" + std::to_string(capacity);
+}
+
+std::optional<ExemptSet> parse_exempt_set_name(const std::string& name) {
+    ExemptSet set{Family::v4, 0, first_capacity};
+    if (name.starts_with("exempt6_")) {
+        set.family = Family::v6;
+    } else if (!name.starts_with("exempt4_")) {
+        return std::nullopt;
+    }
+    const char* const end = name.data() + name.size();
+    const auto length = std::from_chars(name.data() + 8, end, set.length);
+    if (length.ec == std::errc() && length.ptr != end && *length.ptr == '_') {
+        std::from_chars(length.ptr + 1, end, set.capacity);
+    }
+    const bool ours =
+        set.length <= bits(set.family) && set.capacity >= first_capacity && std::has_single_bit(set.capacity);
+    // Only what we would write ourselves: "exempt4_032" is somebody else's.
+    if (!ours || exempt_set_name(set.family, set.length, set.capacity) != name) return std::nullopt;
+    return set;
+}
+
+SetShape exempt_shape(const ExemptSet& set) {
+    SetShape shape;
+    shape.key = set.family == Family::v4 ? KeyKind::ipv4 : KeyKind::ipv6;
+    shape.timeouts = true;
+    shape.size = set.capacity;
+    return shape;
+}
+
+const std::map<std::string, SetShape>& fixed_sets() {
+    static const std::map<std::string, SetShape> sets = [] {
+        std::map<std::string, SetShape> result;
+        for (Family family : both_families) {
+            SetShape shape;
+            shape.key = family == Family::v4 ? KeyKind::ipv4 : KeyKind::ipv6;
+            SetShape attempts = shape;
+            attempts.dynamic = attempts.timeouts = true;
+            attempts.size = attempts_size;
+            attempts.timeout = attempts_timeout;
+            result["attempts" + digit(family)] = attempts;
+            shape.interval = true;
+            result["relay" + digit(family)] = shape;
+            shape.verdicts = true;
+            result["pool" + digit(family)] = shape;
+        }
+        SetShape& subscriber = result["subscriber"];
+        subscriber.key = KeyKind::interface;
+        subscriber.interval = subscriber.verdicts = true;
+        return result;
+    }();
+    return sets;
+}
+
+std::string action_chain(Action action) {
+    return action == Action::pass ? std::string() : std::string("consumer_") + word(action);
+}
+
+std::string verdict_text(Action action) { return action == Action::pass ? "return" : "goto " + action_chain(action); }
+
+std::map<std::string, Chain> chains_with(std::vector<ExemptSet> exempt) {
+    std::sort(exempt.begin(), exempt.end(), longest_first);
+    return {{"border", {Hook{}, border_rules()}},
+            {"other_ports", {{}, other_ports_rules()}},
+            {"outbound", {{}, outbound_rules(exempt)}},
+            {"inbound", {{}, inbound_rules(exempt)}},
+            {"consumer_drop", {{}, drop_rules()}},
+            {"consumer_reject", {{}, reject_rules()}},
+            {"consumer_observe", {{}, observe_rules()}},
+            {"attempt", {{}, {attempt_rule(Family::v4), attempt_rule(Family::v6)}}}};
+}
+
+void name_rules(Fence& fence) {
+    std::vector<ExemptSet> exempt;
+    for (const auto& entry : fence.sets) {
+        if (const auto set = parse_exempt_set_name(entry.first)) exempt.push_back(*set);
+    }
+    std::map<std::string, std::string> nft_of;
+    for (const auto& entry : chains_with(exempt)) {
+        for (const Rule& rule : entry.second.rules) nft_of[rule.code] = rule.nft;
+    }
+    for (auto& entry : fence.chains) {
+        for (Rule& rule : entry.second.rules) {
+            if (const auto known = nft_of.find(rule.code); rule.nft.empty() && known != nft_of.end())
+                rule.nft = known->second;
+        }
+    }
+}
+
+}  // namespace smtpfence

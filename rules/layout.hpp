@@ -1,0 +1,51 @@
+#pragma once
+// The table's fixed part: which sets, maps and chains there are, and every rule. What is fenced stands in the elements,
+// not here. The only moving part is the list of exemption sets, each of which takes a rule in either direction.
+
+#include "rules/fence.hpp"
+
+namespace smtpfence {
+
+/// The table's own comment; the kernel keeps it from the table's creation on.
+inline constexpr const char* table_comment = "smtpfence keeps consumers off port 25; see: smtpfence status";
+
+/// An exemption set, as its name tells it.
+struct ExemptSet {
+    Family family{};
+    uint8_t length = 0;
+    uint32_t capacity = 0;
+    friend bool operator==(const ExemptSet&, const ExemptSet&) = default;
+};
+
+inline constexpr uint32_t first_capacity = 4096;
+/// Whether a set of `capacity` holds `elements` and stays at most 80 % full.
+constexpr bool fits(size_t elements, uint32_t capacity) { return uint64_t{elements} * 5 <= uint64_t{capacity} * 4; }
+
+/// Inverse of exempt_set_name(). nullopt: no exemption set of ours.
+std::optional<ExemptSet> parse_exempt_set_name(const std::string&);
+SetShape exempt_shape(const ExemptSet&);
+
+/// Relays, pools, subscriber interfaces, attempts: name and shape.
+const std::map<std::string, SetShape>& fixed_sets();
+
+/// The chain that an action's verdict goes to ("consumer_drop"); empty for pass, which returns.
+std::string action_chain(Action);
+/// The verdict as nft prints it: "goto consumer_drop", "return".
+std::string verdict_text(Action);
+
+/// Every chain with its rules, for these exemption sets (in any order; the rules look the longest prefixes up first).
+std::map<std::string, Chain> chains_with(std::vector<ExemptSet>);
+
+/// Gives rules that were read from the kernel (without their nft text) the text of the equal rule of this layout.
+void name_rules(Fence&);
+
+/// Whether `wide` contains `narrow`; both of one kind.
+bool covers(const Key& wide, const Key& narrow);
+/// Replaces the elements of the relay sets; a relay inside another one is left out.
+void fill_relays(Fence&, const std::vector<Prefix>&);
+/// Replaces the elements of the pool maps by the flattened pools.
+void fill_pools(Fence&, const std::vector<std::pair<Prefix, Action>>&);
+/// An end that the kernel can hold: from the year 2400 on it is `never`.
+Instant kernel_end(Instant);
+
+}  // namespace smtpfence
