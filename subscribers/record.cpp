@@ -14,7 +14,7 @@ namespace {
 constexpr const char* key_words[key_count] = {"op",     "customer", "prefix", "until",  "take",    "name",
                                               "action", "note",     "reason", "ticket", "asked_by"};
 
-constexpr unsigned bit(Key key) { return 1u << static_cast<unsigned>(key); }
+constexpr unsigned bit(RecordKey key) { return 1u << static_cast<unsigned>(key); }
 template <typename... Keys>
 constexpr unsigned bits_of(Keys... keys) {
     return (bit(keys) | ... | 0u);
@@ -27,12 +27,14 @@ struct OpKeys {
 };
 // In the order of Op.
 constexpr OpKeys op_keys[] = {
-    {"assign", What::assignments, bits_of(Key::customer, Key::prefix), bits_of(Key::until, Key::take)},
-    {"release", What::assignments, bits_of(Key::prefix), 0},
-    {"pool", What::pools, bits_of(Key::prefix), bits_of(Key::name, Key::action)},
-    {"relay", What::relays, bits_of(Key::prefix), bits_of(Key::note)},
-    {"exempt", What::exemptions, bits_of(Key::customer, Key::reason), bits_of(Key::ticket, Key::until, Key::asked_by)},
-    {"revoke", What::exemptions, bits_of(Key::customer, Key::reason), 0},
+    {"assign", What::assignments, bits_of(RecordKey::customer, RecordKey::prefix),
+     bits_of(RecordKey::until, RecordKey::take)},
+    {"release", What::assignments, bits_of(RecordKey::prefix), 0},
+    {"pool", What::pools, bits_of(RecordKey::prefix), bits_of(RecordKey::name, RecordKey::action)},
+    {"relay", What::relays, bits_of(RecordKey::prefix), bits_of(RecordKey::note)},
+    {"exempt", What::exemptions, bits_of(RecordKey::customer, RecordKey::reason),
+     bits_of(RecordKey::ticket, RecordKey::until, RecordKey::asked_by)},
+    {"revoke", What::exemptions, bits_of(RecordKey::customer, RecordKey::reason), 0},
 };
 const OpKeys& keys_of(Op op) { return op_keys[static_cast<size_t>(op)]; }
 
@@ -52,9 +54,9 @@ constexpr unsigned every_key = (1u << key_count) - 1;
 
 [[noreturn]] void refuse(const std::string& message) { throw Refused(Refusal::invalid, message); }
 
-std::optional<Key> find_key(std::string_view text) {
+std::optional<RecordKey> find_key(std::string_view text) {
     for (size_t i = 0; i < key_count; ++i) {
-        if (text == key_words[i]) return static_cast<Key>(i);
+        if (text == key_words[i]) return static_cast<RecordKey>(i);
     }
     return std::nullopt;
 }
@@ -66,7 +68,7 @@ public:
 
     bool null() override { return wrong("null; leave out a key that has no value"); }
     bool boolean(bool value) override {
-        if (!key_ || *key_ != Key::take) return wrong("true or false");
+        if (!key_ || *key_ != RecordKey::take) return wrong("true or false");
         return add(value ? "true" : "false");
     }
     bool number_integer(number_integer_t) override { return wrong("a number"); }
@@ -77,7 +79,7 @@ public:
     bool end_array() override { return true; }
     bool end_object() override { return true; }
     bool string(string_t& value) override {
-        if (key_ == Key::take) return wrong("a text");
+        if (key_ == RecordKey::take) return wrong("a text");
         return add(value);
     }
     bool start_object(size_t) override {
@@ -104,12 +106,12 @@ private:
     }
     [[noreturn]] bool wrong(const char* found) const {
         if (!key_) refuse(fmt::format("a record is a JSON object like {{\"op\":\"assign\",...}}, not {}", found));
-        refuse(
-            fmt::format("{} must be {}, not {}", word(*key_), key_ == Key::take ? "true or false" : "a text", found));
+        refuse(fmt::format("{} must be {}, not {}", word(*key_), key_ == RecordKey::take ? "true or false" : "a text",
+                           found));
     }
 
     Fields& fields_;
-    std::optional<Key> key_;
+    std::optional<RecordKey> key_;
     bool inside_ = false;
 };
 
@@ -153,12 +155,12 @@ void split_csv(std::string_view line, std::vector<std::string>& values) {
 }
 
 Op find_op(const Fields& fields, std::optional<What> what) {
-    if (!fields.has(Key::op)) {
+    if (!fields.has(RecordKey::op)) {
         if (!what) refuse("no \"op\"; name it in each record, or say with --what which kind of records these are");
         return first_op[static_cast<size_t>(*what)];
     }
     for (size_t i = 0; i < std::size(op_keys); ++i) {
-        if (fields[Key::op] != op_keys[i].word) continue;
+        if (fields[RecordKey::op] != op_keys[i].word) continue;
         if (what && op_keys[i].kind != *what) {
             refuse(fmt::format("op {} is not about {}, which --what says this file holds", op_keys[i].word,
                                what_words[static_cast<size_t>(*what)]));
@@ -166,7 +168,7 @@ Op find_op(const Fields& fields, std::optional<What> what) {
         return static_cast<Op>(i);
     }
     refuse(fmt::format("unknown op {}; it is one of assign, release, pool, relay, exempt, revoke",
-                       quoted(fields[Key::op])));
+                       quoted(fields[RecordKey::op])));
 }
 
 void check_keys(const Fields& fields, Op op) {
@@ -175,7 +177,7 @@ void check_keys(const Fields& fields, Op op) {
     if (const unsigned missing = keys.required & ~fields.present) {
         refuse(fmt::format("{} needs {}", keys.word, listed(missing)));
     }
-    if (const unsigned misplaced = fields.present & ~(known | bit(Key::op))) {
+    if (const unsigned misplaced = fields.present & ~(known | bit(RecordKey::op))) {
         refuse(fmt::format("{} has no {}; its keys are {}", keys.word, listed(misplaced), listed(known)));
     }
 }
@@ -185,7 +187,7 @@ bool truth(const std::string& text) {
     return text == "true";
 }
 
-std::optional<std::string> checked_text(const Fields& fields, Key key) {
+std::optional<std::string> checked_text(const Fields& fields, RecordKey key) {
     if (!fields.has(key)) return std::nullopt;
     check_text(word(key), fields[key]);
     return fields[key];
@@ -195,19 +197,19 @@ Record record_from(const Fields& fields, std::optional<What> what) {
     Record record;
     record.op = find_op(fields, what);
     check_keys(fields, record.op);
-    if (fields.has(Key::customer)) {
-        check_customer_id(fields[Key::customer]);
-        record.customer = fields[Key::customer];
+    if (fields.has(RecordKey::customer)) {
+        check_customer_id(fields[RecordKey::customer]);
+        record.customer = fields[RecordKey::customer];
     }
-    if (fields.has(Key::prefix)) record.prefix = Prefix::parse(fields[Key::prefix]);
-    if (fields.has(Key::until)) record.until = parse_instant(fields[Key::until]);
-    if (fields.has(Key::take)) record.take = truth(fields[Key::take]);
-    if (fields.has(Key::action)) record.action = parse_action(fields[Key::action]);
-    record.name = checked_text(fields, Key::name);
-    record.note = checked_text(fields, Key::note);
-    record.ticket = checked_text(fields, Key::ticket);
-    record.asked_by = checked_text(fields, Key::asked_by);
-    if (auto reason = checked_text(fields, Key::reason)) record.reason = std::move(*reason);
+    if (fields.has(RecordKey::prefix)) record.prefix = Prefix::parse(fields[RecordKey::prefix]);
+    if (fields.has(RecordKey::until)) record.until = parse_instant(fields[RecordKey::until]);
+    if (fields.has(RecordKey::take)) record.take = truth(fields[RecordKey::take]);
+    if (fields.has(RecordKey::action)) record.action = parse_action(fields[RecordKey::action]);
+    record.name = checked_text(fields, RecordKey::name);
+    record.note = checked_text(fields, RecordKey::note);
+    record.ticket = checked_text(fields, RecordKey::ticket);
+    record.asked_by = checked_text(fields, RecordKey::asked_by);
+    if (auto reason = checked_text(fields, RecordKey::reason)) record.reason = std::move(*reason);
     return record;
 }
 
@@ -216,22 +218,22 @@ bool blank(std::string_view line) { return line.find_first_not_of(" \t\r") == st
 // The fields that a record has, in the order of an export, as text.
 template <typename Each>
 void each_field(const Record& record, const Each& each) {
-    each(Key::op, word(record.op));
-    if (!record.customer.empty()) each(Key::customer, record.customer);
-    if (keys_of(record.op).required & bit(Key::prefix)) each(Key::prefix, record.prefix.text());
-    if (record.until) each(Key::until, format_instant(*record.until));
-    if (record.take) each(Key::take, "true");
-    if (record.name) each(Key::name, *record.name);
-    if (record.action) each(Key::action, word(*record.action));
-    if (record.note) each(Key::note, *record.note);
-    if (!record.reason.empty()) each(Key::reason, record.reason);
-    if (record.ticket) each(Key::ticket, *record.ticket);
-    if (record.asked_by) each(Key::asked_by, *record.asked_by);
+    each(RecordKey::op, word(record.op));
+    if (!record.customer.empty()) each(RecordKey::customer, record.customer);
+    if (keys_of(record.op).required & bit(RecordKey::prefix)) each(RecordKey::prefix, record.prefix.text());
+    if (record.until) each(RecordKey::until, format_instant(*record.until));
+    if (record.take) each(RecordKey::take, "true");
+    if (record.name) each(RecordKey::name, *record.name);
+    if (record.action) each(RecordKey::action, word(*record.action));
+    if (record.note) each(RecordKey::note, *record.note);
+    if (!record.reason.empty()) each(RecordKey::reason, record.reason);
+    if (record.ticket) each(RecordKey::ticket, *record.ticket);
+    if (record.asked_by) each(RecordKey::asked_by, *record.asked_by);
 }
 
 unsigned exported_keys(What what) {
     const OpKeys& keys = keys_of(first_op[static_cast<size_t>(what)]);
-    return bit(Key::op) | ((keys.required | keys.optional) & ~bit(Key::take));
+    return bit(RecordKey::op) | ((keys.required | keys.optional) & ~bit(RecordKey::take));
 }
 
 std::string csv_field(std::string_view text) {
@@ -248,9 +250,9 @@ std::string csv_field(std::string_view text) {
 
 const char* word(Op op) { return keys_of(op).word; }
 What kind(Op op) { return keys_of(op).kind; }
-const char* word(Key key) { return key_words[static_cast<size_t>(key)]; }
+const char* word(RecordKey key) { return key_words[static_cast<size_t>(key)]; }
 
-bool Fields::add(Key key, std::string_view value) {
+bool Fields::add(RecordKey key, std::string_view value) {
     if (has(key)) return false;
     present |= bit(key);
     text[static_cast<size_t>(key)] = value;
@@ -262,7 +264,7 @@ RecordParser::RecordParser(Format format, std::optional<What> what) : format_(fo
 void RecordParser::parse_header(std::string_view line) {
     split_csv(line, values_);
     unsigned seen = 0;
-    std::vector<Key> columns;
+    std::vector<RecordKey> columns;
     for (const std::string& name : values_) {
         const auto key = find_key(name);
         if (!key) {
@@ -272,12 +274,12 @@ void RecordParser::parse_header(std::string_view line) {
         seen |= bit(*key);
         columns.push_back(*key);
     }
-    if (!what_ && !(seen & bit(Key::op))) {
+    if (!what_ && !(seen & bit(RecordKey::op))) {
         refuse("wrong header: no column op; add it, or say with --what which kind of records these are");
     }
     if (what_) {
         const unsigned missing = keys_of(first_op[static_cast<size_t>(*what_)]).required & ~seen;
-        if (missing && !(seen & bit(Key::op))) {
+        if (missing && !(seen & bit(RecordKey::op))) {
             refuse(fmt::format("wrong header: {} need the column {}", what_words[static_cast<size_t>(*what_)],
                                listed(missing)));
         }
@@ -317,10 +319,10 @@ std::optional<Record> RecordParser::parse(std::string_view line) {
 
 std::string record_json(const Record& record) {
     std::string line = "{";
-    each_field(record, [&](Key key, std::string_view text) {
+    each_field(record, [&](RecordKey key, std::string_view text) {
         if (line.size() > 1) line += ',';
         line += fmt::format("\"{}\":", word(key));
-        line += key == Key::take ? std::string(text) : nlohmann::json(text).dump();
+        line += key == RecordKey::take ? std::string(text) : nlohmann::json(text).dump();
     });
     return line + '}';
 }
@@ -333,7 +335,8 @@ std::string csv_header(What what) {
 
 std::string record_csv(const Record& record) {
     std::array<std::string, key_count> texts;
-    each_field(record, [&](Key key, std::string_view text) { texts[static_cast<size_t>(key)] = csv_field(text); });
+    each_field(record,
+               [&](RecordKey key, std::string_view text) { texts[static_cast<size_t>(key)] = csv_field(text); });
     const unsigned keys = exported_keys(kind(record.op));
     std::string line;
     for (size_t i = 0; i < key_count; ++i) {

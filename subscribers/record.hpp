@@ -42,18 +42,18 @@ struct Record {
 };
 
 /// The keys of JSON records and the columns of CSV.
-enum class Key { op, customer, prefix, until, take, name, action, note, reason, ticket, asked_by };
+enum class RecordKey { op, customer, prefix, until, take, name, action, note, reason, ticket, asked_by };
 constexpr size_t key_count = 11;
-const char* word(Key);
+const char* word(RecordKey);
 
 /// The fields of one line as text, before they are understood.
 struct Fields {
     std::array<std::string, key_count> text;
-    unsigned present = 0;  ///< bit 1 << Key
-    bool has(Key key) const { return (present & (1u << static_cast<unsigned>(key))) != 0; }
-    const std::string& operator[](Key key) const { return text[static_cast<size_t>(key)]; }
+    unsigned present = 0;  ///< bit 1 << RecordKey
+    bool has(RecordKey key) const { return (present & (1u << static_cast<unsigned>(key))) != 0; }
+    const std::string& operator[](RecordKey key) const { return text[static_cast<size_t>(key)]; }
     /// False: it was there already.
-    bool add(Key, std::string_view);
+    bool add(RecordKey, std::string_view);
 };
 
 /// Turns lines into records. For CSV the first line that is not blank is the header and names the columns.
@@ -73,7 +73,7 @@ private:
 
     Format format_;
     std::optional<What> what_;
-    std::vector<Key> columns_;         // of CSV; empty until the header was read
+    std::vector<RecordKey> columns_;   // of CSV; empty until the header was read
     std::vector<std::string> values_;  // of one CSV line
     Fields fields_;
 };
