@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdr
 from scapy.layers.ipsec import AH
 from scapy.packet import Raw
 
-from network import FAMILIES, V4, V6
+from network import FAMILIES, V4, V6, Session, parsed
 from packet_case import PacketCase, numbers, segment, tcp
 
 # What the bytes of a later fragment may look like, read as ports: neither, destination, source, both 25. (The kernel's
@@ -226,12 +226,14 @@ class ExtensionHeaders(Evasions):
 
 
 class OtherTables(Evasions):
-    """Beside an operator's own filter that tracks connections and accepts what is established."""
+    """Beside an operator's own filter that tracks connections, accepts what is established, and hides lines behind its
+    own address."""
 
     families = FAMILIES
     operator = """table inet operator {
         chain early { type filter hook forward priority -200; policy accept; ct state established,related accept; }
         chain filter { type filter hook forward priority 0; policy accept; ct state established,related accept; accept; }
+        chain nat { type nat hook postrouting priority srcnat; policy accept; ip saddr 100.64.0.0/10 oifname "up0" masquerade; }
     }"""
 
     @classmethod
@@ -244,26 +246,31 @@ class OtherTables(Evasions):
             for flags in ("S", "A", "PA", "PA"):
                 self.dropped(tcp(a, a.drop, a.server, sport=41000, flags=flags))
                 self.dropped(tcp(a, a.server, a.drop, sport=25, dport=41000, flags="SA"), "internet", "home")
-            for flags in ("A", "PA"):
-                self.passes(tcp(a, a.expert, a.server, sport=41000, flags=flags))
+        self.passes(tcp(V6, V6.expert, V6.server, sport=41000, flags="PA"))
+
+    def test_behind_address_translation_the_inside_address_decides(self):
+        for line, arrives in ((V4.drop, False), (V4.reject, False), (V4.expert, True), (V4.observe, True)):
+            self.assertEqual(self.anything_of([tcp(V4, line, V4.server, sport=42000)]), arrives, line)
+        with Session(self.network, "home", V4.expert, "internet", V4.server) as session:
+            self.assertEqual(session.server.getpeername()[0], self.network.lines["internet"].router4)
 
     def test_reassembled_fragments_are_dropped(self):
         for line, arrives in ((V4.drop, False), (V4.expert, True)):
             data, number = raw_segment(40000, 25, 64), next(numbers) & 0xffff
             fragments = [IP(src=line, dst=V4.server, proto=TCP_NUMBER, id=number, frag=frag, flags=flags) / Raw(piece)
                          for frag, flags, piece in ((0, "MF", data[:8]), (1, "MF", data[8:40]), (5, 0, data[40:]))]
-            self.assertEqual(self.from_line(fragments, line), arrives)
+            self.assertEqual(self.anything_of(fragments), arrives)
         for line, arrives in ((V6.drop, False), (V6.expert, True)):
             data, number = options(64, TCP_NUMBER) + raw_segment(40000, 25, 64), next(numbers)
             fragments = [V6.packet(line, V6.server) / IPv6ExtHdrFragment(nh=DESTINATION_OPTIONS, id=number,
                                                                          offset=offset, m=more) / Raw(piece)
                          for offset, more, piece in ((0, 1, data[:64]), (8, 0, data[64:]))]
-            self.assertEqual(self.from_line(fragments, line), arrives)
+            self.assertEqual(self.anything_of(fragments), arrives)
 
-    def from_line(self, packets, line):
-        """Whether anything of this line came out."""
-        source = bytes(packets[0])[12:16] if ":" not in line else bytes(packets[0])[8:24]
-        return any(source in packet[:40] for packet in self.network.inject(packets, "home", "internet").far)
+    def anything_of(self, packets):
+        """Whether anything for the destination of these came out."""
+        far = self.network.inject(packets, "home", "internet").far
+        return packets[0].dst in [packet.dst for packet in map(parsed, far)]
 
 
 if __name__ == "__main__":

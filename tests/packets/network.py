@@ -30,8 +30,8 @@ SO_RCVBUFFORCE = 33
 PACKET_OUTGOING = 4
 ETH_P_ALL = 3
 
-# What a probe and its sentinel may need on a loaded machine; only a broken path takes this long.
-PATIENCE = 20.0
+# What a program may need on a loaded machine, and what a frame may; only what is broken takes this long.
+PATIENCE, FRAME_PATIENCE = 20.0, 5.0
 
 # Hosts on the lines start lower than the router, which tells its own resets from theirs.
 ROUTER_HOPS, LINE_HOPS = 64, 32
@@ -170,15 +170,22 @@ def content(raw):
 
 
 class Outcome:
-    """What became of injected packets; `resets` are the router's own."""
+    """What became of injected packets: which came out at the far end, and what came back."""
 
     def __init__(self, sent, far, near):
         self.far, self.near = far, near
-        contents = [content(raw) for raw in far]
+        contents = {content(raw) for raw in far}
         self.each = [content(bytes(packet)) in contents for packet in sent]
-        self.arrived = any(self.each)
-        self.resets = [packet for packet in map(parsed, near)
-                       if TCP in packet and "R" in packet[TCP].flags and hops(packet) == ROUTER_HOPS]
+
+    @property
+    def arrived(self):
+        return any(self.each)
+
+    @property
+    def resets(self):
+        """The router's own."""
+        return [packet for packet in map(parsed, self.near)
+                if TCP in packet and "R" in packet[TCP].flags and hops(packet) == ROUTER_HOPS]
 
 
 class Line:
@@ -263,6 +270,8 @@ class Network:
         }
         for line in self.lines.values():
             line.connect(self.router)
+        self.sentinels = {(source, destination): self.sentinel_header(source, destination)
+                          for source in self.lines for destination in self.lines if source != destination}
 
     def __getitem__(self, line):
         """The namespace behind an interface."""
@@ -275,9 +284,8 @@ class Network:
         """Sends a packet that no rule stops, and returns all that came in at both ends until it arrived."""
         far = self.wire(destination)
         token = struct.pack("!QQ", os.getpid(), next(self.tokens))
-        self.wire(source).send(IP(src=self.lines[source].own4, dst=self.silent_address(destination))
-                               / UDP(sport=9, dport=9) / token)
-        packets, deadline = [], time.monotonic() + PATIENCE
+        self.wire(source).send(self.sentinels[source, destination] + token)
+        packets, deadline = [], time.monotonic() + FRAME_PATIENCE
         while True:
             packet = far.next(deadline)
             if packet is None:
@@ -286,11 +294,12 @@ class Network:
                 return packets, self.wire(source).waiting()
             packets.append(packet)
 
-    @staticmethod
-    def silent_address(line):
-        """Routed to the line, held by nobody there: nothing answers."""
-        return {"home": "100.127.255.250", "street": "100.70.255.250", "office": "198.18.5.250",
-                "internet": "198.51.100.250"}[line]
+    def sentinel_header(self, source, destination):
+        """To an address that is routed to the line and held by nobody there: nothing answers."""
+        silent = {"home": "100.127.255.250", "street": "100.70.255.250", "office": "198.18.5.250",
+                  "internet": "198.51.100.250"}[destination]
+        packet = IP(src=self.lines[source].own4, dst=silent) / UDP(sport=9, dport=9, chksum=0) / bytes(16)
+        return bytes(packet)[:-16]
 
     def inject(self, packets, source, destination):
         """Sends packets into the router from behind one interface and looks what leaves by another."""
