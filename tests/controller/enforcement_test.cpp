@@ -1,0 +1,264 @@
+#include "controller/enforcement.hpp"
+
+#include <catch2/catch.hpp>
+#include <random>
+
+#include "rules/model_kernel.hpp"
+#include "subscribers/scratch.hpp"
+
+using namespace smtpfence;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// A database with a relay, two pools and a customer, and an empty kernel.
+struct Router {
+    ScratchDatabase database;
+    ModelKernel kernel{now()};
+    Enforcement enforcement{kernel, Border{}};
+
+    Router() {
+        committed(*database, [](Change& change) {
+            add_relay(change, "203.0.113.10"_p, {}, {});
+            add_pool(change, "100.64.0.0/16"_p, {}, Action::drop);
+            add_pool(change, "2001:db8:100::/40"_p, {}, Action::reject);
+            assign(change, "c1", "100.64.3.7"_p, {}, false);
+            assign(change, "c1", "2001:db8:100:700::/56"_p, {}, false);
+        });
+    }
+    void grant(const std::string& customer, Seconds duration = 30 * 86400s) {
+        committed(*database, [&](Change& change) {
+            grant_exemption(change, {customer, "test", {}, {}, duration, {}});
+        });
+    }
+    void revoke(const std::string& customer) {
+        committed(*database, [&](Change& change) { revoke_exemption(change, customer, "test"); });
+    }
+    Pass follow() { return enforcement.follow(*database, now()); }
+    /// What the kernel lacks or has too much of.
+    size_t differences() {
+        const Fence actual = kernel.read();
+        return difference(actual, compile(read_policy(*database, now()), {}, actual), now()).size();
+    }
+    bool exempt(const char* prefix) {
+        const Prefix key = Prefix::parse(prefix);
+        return kernel.find(exempt_set_of(kernel.read(), key).value(), to_key(key)).has_value();
+    }
+};
+
+}  // namespace
+
+TEST_CASE("enforcement: the first pass brings the kernel to the database's revision") {
+    Router router;
+    router.enforcement.take();
+    CHECK_FALSE(router.enforcement.revision());
+    const Pass pass = router.follow();
+    CHECK(pass.full);
+    CHECK(pass.revision == 1);
+    CHECK(router.differences() == 0);
+    CHECK(router.kernel.find("pool4", to_key("100.64.3.7"_p))->second.action == Action::drop);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+}
+
+TEST_CASE("enforcement: a grant and a revocation are one transaction with the customer's elements") {
+    Router router;
+    router.enforcement.take();
+    router.follow();
+    const size_t before = router.kernel.commits.size();
+    const size_t readings = router.kernel.readings;
+
+    router.grant("c1");
+    const Pass granted = router.follow();
+    CHECK_FALSE(granted.full);
+    CHECK(granted.changes == 2);
+    CHECK(router.kernel.readings == readings);
+    CHECK(router.exempt("100.64.3.7"));
+    CHECK(router.exempt("2001:db8:100:700::/56"));
+
+    router.revoke("c1");
+    CHECK(router.follow().changes == 2);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK(router.kernel.commits.size() <= before + 4);
+    CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: nothing to do writes nothing, also after a restart") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    const size_t before = router.kernel.commits.size();
+    CHECK(router.follow().changes == 0);
+    Enforcement again(router.kernel, {});
+    again.take();
+    CHECK(again.follow(*router.database, now()).changes == 0);
+    CHECK(again.revision() == 2);
+    CHECK(router.kernel.commits.size() == before);
+}
+
+TEST_CASE("enforcement: an address that changes hands is closed before anything opens") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.grant("c2");
+    router.follow();
+    const size_t before = router.kernel.commits.size();
+    committed(*router.database, [](Change& change) {
+        assign(change, "c3", "100.64.3.7"_p, {}, true);
+        assign(change, "c2", "100.64.3.8"_p, {}, false);
+    });
+    router.follow();
+    REQUIRE(router.kernel.commits.size() == before + 2);
+    CHECK(std::get<DeleteElements>(router.kernel.commits[before].operations.at(0)).elements.size() == 1);
+    CHECK(std::get<AddElements>(router.kernel.commits[before + 1].operations.at(0)).elements.size() == 1);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK(router.exempt("100.64.3.8"));
+}
+
+TEST_CASE("enforcement: a fence without a relay is refused, and what is in force stays") {
+    Router router;
+    router.enforcement.take();
+    router.follow();
+    const Fence before = router.kernel.read();
+    router.database->query("DELETE FROM relay", {});  // `relay remove` refuses; another program might not
+    router.enforcement.set_border({});
+    CHECK(refusal([&] { router.follow(); }).starts_with("conflict: no relay"));
+    CHECK(router.kernel.read() == before);
+    CHECK(refusal([&] { make_plan(*router.database, router.kernel, {}, now()); }).starts_with("conflict: no relay"));
+}
+
+TEST_CASE("enforcement: what the kernel refuses is tried again, and a revocation doesn't wait for a grant") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    committed(*router.database, [](Change& change) {
+        revoke_exemption(change, "c1", "test");
+        assign(change, "c2", "100.64.3.9"_p, {}, false);
+        grant_exemption(change, {"c2", "test", {}, {}, 3600s, {}});
+    });
+    // Each prefix length has a set, so the revocation is two transactions; the grant's is refused.
+    const auto delta = read_delta(*router.database, 2, now(), now(), 1000);
+    const auto changes = difference(router.enforcement.applied(), *delta, now());
+    router.kernel.fail_commit(changes->transactions.size() - 1, ENOMEM);
+    CHECK_THROWS_AS(router.follow(), KernelError);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK_FALSE(router.exempt("100.64.3.9"));
+    CHECK(router.enforcement.revision() == 2);
+
+    const Pass pass = router.follow();
+    CHECK(pass.full);
+    CHECK(pass.revision == 3);
+    CHECK(router.exempt("100.64.3.9"));
+    CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: drift is put right, and counted") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    CHECK(router.enforcement.verify(now(), false) == 0);
+    CHECK(router.enforcement.verify(now(), true) == 0);
+
+    SECTION("elements") {
+        router.kernel.meddle([](Fence& table) {
+            table.sets["pool4"].elements.clear();
+            table.sets["relay4"].elements[to_key("192.0.2.1"_p)] = {};
+        });
+        CHECK(router.enforcement.verify(now(), false) == 2);
+    }
+    SECTION("a rule") {
+        router.kernel.meddle([](Fence& table) { table.chains["outbound"].rules.pop_back(); });
+        CHECK(router.enforcement.verify(now(), false) > 0);
+    }
+    SECTION("the whole table") {
+        router.kernel.flush();
+        CHECK(router.enforcement.verify(now(), false) > 10);
+    }
+    CHECK(router.differences() == 0);
+    CHECK(router.enforcement.verify(now(), true) == 0);
+    router.revoke("c1");
+    CHECK_FALSE(router.follow().full);
+    CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: a commit of another program elsewhere is noticed and changes nothing") {
+    Router router;
+    router.enforcement.take();
+    router.follow();
+    const size_t before = router.kernel.commits.size();
+    const size_t readings = router.kernel.readings;
+    router.kernel.move_generation();
+    CHECK(router.enforcement.verify(now(), false) == 0);
+    CHECK(router.kernel.readings == readings + 1);
+    CHECK(router.enforcement.verify(now(), false) == 0);
+    CHECK(router.kernel.readings == readings + 1);
+    CHECK(router.kernel.commits.size() == before);
+}
+
+TEST_CASE("enforcement: rights end without the database") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1", 60s);
+    router.follow();
+    const Instant end = router.enforcement.next_end().value();
+    CHECK(router.enforcement.expire(end - 1s) == 0);
+    CHECK(router.enforcement.expire(end) == 2);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK_FALSE(router.enforcement.next_end());
+}
+
+TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
+    const auto seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    Router router;
+    router.enforcement.take();
+    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+    for (int step = 0; step < 150; ++step) {
+        const std::string customer = "c" + std::to_string(pick(6));
+        const std::string address = "100.64." + std::to_string(pick(3)) + "." + std::to_string(pick(4));
+        const auto write = [&](Change& change) {
+            switch (pick(8)) {
+                case 0:
+                case 1:
+                    assign(change, customer, Prefix::parse(address), {}, true);
+                    break;
+                case 2:
+                    release(change, Prefix::parse(address));
+                    break;
+                case 3:
+                case 4:
+                    grant_exemption(change, {customer, "walk", {}, {}, 3600s, {}});
+                    break;
+                case 5:
+                    if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                    break;
+                case 6:
+                    if (pool_of(change.database(), "100.64.1.0/24"_p)->prefix.length() == 24) {
+                        remove_pool(change, "100.64.1.0/24"_p);
+                    } else {
+                        add_pool(change, "100.64.1.0/24"_p, {}, static_cast<Action>(pick(4)));
+                    }
+                    break;
+                default:
+                    if (!remove_relay(change, "192.0.2.1"_p)) add_relay(change, "192.0.2.1"_p, {}, {});
+            }
+        };
+        for (int writes = pick(4); writes >= 0; --writes) committed(*router.database, write);
+        if (pick(20) == 0) router.kernel.meddle([](Fence& table) { table.sets["pool4"].elements.clear(); });
+        if (pick(20) == 0) router.kernel.fail_commit(0, ENOMEM);
+        for (int attempt = 0; attempt < 3; ++attempt) {
+            try {
+                router.enforcement.verify(now(), false);
+                router.follow();
+                break;
+            } catch (const KernelError&) {
+                CHECK(attempt < 2);
+            }
+        }
+        REQUIRE(router.differences() == 0);
+        REQUIRE(difference(router.enforcement.applied(), router.kernel.read(), now()).empty());
+    }
+}
