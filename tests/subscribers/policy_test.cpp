@@ -1,0 +1,316 @@
+#include "subscribers/policy.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <random>
+
+#include "scratch.hpp"
+
+using namespace smtpfence;
+
+static std::string text(const std::vector<Right>& rights) {
+    std::string result;
+    for (const Right& right : rights) {
+        result += (result.empty() ? "" : " ") + right.prefix.text() + "@" + format_instant(right.until);
+    }
+    return result;
+}
+
+static void grant(Change& change, const std::string& customer, Seconds duration) {
+    grant_exemption(change, {customer, "own server", "T1", {}, duration, {}});
+}
+
+TEST_CASE("policy: a right is a prefix that an exempt customer holds, until the earlier end") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        add_relay(change, "203.0.113.10"_p, {}, {});
+        add_pool(change, "100.64.0.0/10"_p, {}, Action::drop);
+        add_pool(change, "100.64.8.0/24"_p, {}, Action::pass);
+        assign(change, "expert", "2001:db8:0:ab00::/56"_p, {}, false);
+        assign(change, "expert", "100.64.3.7"_p, change.time() + Seconds(60), false);
+        assign(change, "consumer", "100.64.3.8"_p, {}, false);
+        assign(change, "former", "100.64.3.9"_p, {}, false);
+        grant(change, "expert", Seconds(3600));
+        grant(change, "former", Seconds(3600));
+        grant(change, "dormant", Seconds(3600));
+    });
+    committed(*database, [](Change& change) { revoke_exemption(change, "former", "abuse"); });
+    const Instant until = exemption(*database, "expert")->until;
+    const Policy policy = read_policy(*database, now());
+    CHECK(policy.revision == 2);
+    CHECK(policy.relays == std::vector<Prefix>{"203.0.113.10"_p});
+    CHECK(policy.pools ==
+          std::vector<std::pair<Prefix, Action>>{{"100.64.0.0/10"_p, Action::drop}, {"100.64.8.0/24"_p, Action::pass}});
+    CHECK(text(policy.rights) == fmt::format("100.64.3.7/32@{} 2001:db8:0:ab00::/56@{}",
+                                             format_instant(until - Seconds(3540)), format_instant(until)));
+    CHECK(read_policy(*database, until - Seconds(3540)).rights.size() == 1);
+    CHECK(read_policy(*database, until - Seconds(1)).rights.size() == 1);
+    CHECK(read_policy(*database, until).rights.empty());
+    CHECK(next_end(*database, now()) == until - Seconds(3540));
+    CHECK(next_end(*database, until - Seconds(3540)) == until);
+    CHECK_FALSE(next_end(*database, until));
+}
+
+TEST_CASE("policy: the next end is no later than the first right's, however many others end before") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        const Instant t = change.time();
+        for (int i = 0; i < 1500; ++i) {
+            assign(change, "consumer", Prefix::parse(fmt::format("10.0.{}.{}", i / 250, i % 250)), t + Seconds(100 + i),
+                   false);
+        }
+        assign(change, "expert", "100.64.3.7"_p, t + Seconds(1550), false);
+        grant(change, "expert", Seconds(36000));
+    });
+    const Instant end = holder(*database, "100.64.3.7"_p, now())->until.value();
+    int steps = 0;
+    for (Instant t = now(); t < end; ++steps) {
+        const auto next = next_end(*database, t);
+        REQUIRE(next);
+        REQUIRE(*next > t);
+        REQUIRE(*next <= end);
+        t = *next;
+    }
+    CHECK(steps == 2);
+}
+
+TEST_CASE("policy: a difference names what the log names") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        assign(change, "c1", "100.64.3.7"_p, {}, false);
+        assign(change, "c1", "2001:db8:0:ab00::/56"_p, {}, false);
+        assign(change, "c2", "100.64.3.8"_p, {}, false);
+    });
+    const Instant then = now();
+    const auto delta = [&](Revision since) { return read_delta(*database, since, then, now(), 100); };
+    CHECK(delta(1)->rights.empty());
+    CHECK_FALSE(delta(1)->relays);
+    CHECK_FALSE(delta(1)->pools);
+    committed(*database, [](Change& change) { grant(change, "c1", Seconds(3600)); });
+    const Instant until = exemption(*database, "c1")->until;
+    using Rights = std::vector<std::pair<Prefix, std::optional<Instant>>>;
+    CHECK(delta(1)->revision == 2);
+    CHECK(delta(1)->rights == Rights{{"100.64.3.7"_p, until}, {"2001:db8:0:ab00::/56"_p, until}});
+    committed(*database, [](Change& change) { assign(change, "c2", "100.64.3.7"_p, {}, true); });
+    CHECK(delta(2)->rights == Rights{{"100.64.3.7"_p, std::nullopt}});
+    committed(*database, [](Change& change) { add_pool(change, "100.64.0.0/10"_p, {}, Action::drop); });
+    CHECK(delta(3)->pools->size() == 1);
+    CHECK_FALSE(delta(3)->relays);
+    committed(*database, [](Change& change) { add_relay(change, "203.0.113.10"_p, {}, {}); });
+    CHECK(delta(4)->relays->size() == 1);
+    CHECK_FALSE(delta(4)->pools);
+}
+
+TEST_CASE("policy: no difference where the log does not lead") {
+    ScratchDatabase database;
+    for (int i = 0; i < 3; ++i) {
+        committed(*database, [&](Change& change) {
+            assign(change, "c1", Prefix::parse(fmt::format("100.64.3.{}", i)), {}, false);
+        });
+    }
+    const Instant t = now();
+    CHECK(read_delta(*database, 0, t, t, 100));
+    CHECK_FALSE(read_delta(*database, 4, t, t, 100));                  // an older database was restored
+    CHECK_FALSE(read_delta(*database, 1, t - Seconds(3601), t, 100));  // history may be forgotten
+    CHECK_FALSE(read_delta(*database, 1, t + Seconds(1), t, 100));     // the clock went back
+    CHECK_FALSE(read_delta(*database, 0, t, t, 2));                    // more than the limit
+    CHECK(read_delta(*database, 0, t, t, 3));
+    committed(*database, [](Change& change) { grant(change, "c1", Seconds(60)); });
+    CHECK_FALSE(read_delta(*database, 3, t, t, 2));
+    let_pass(*database, Seconds(100));
+    CHECK_FALSE(read_delta(*database, 4, t - Seconds(100), t, 2));
+    CHECK(read_delta(*database, 4, t - Seconds(100), t, 3)->rights.size() == 3);
+}
+
+namespace {
+
+/// Follows by differences, as a router does.
+struct Follower {
+    Policy held;
+    Instant time;
+    int differences = 0;
+
+    explicit Follower(Database& database) : time(now()) { held = read_policy(database, time); }
+
+    void follow(Database& database, Instant at) {
+        if (const auto delta = read_delta(database, held.revision, time, at, 200)) {
+            ++differences;
+            take(*delta);
+        } else {
+            held = read_policy(database, at);
+        }
+        time = at;
+    }
+
+    void take(const PolicyDelta& delta) {
+        std::map<Prefix, Instant> rights;
+        for (const Right& right : held.rights) rights[right.prefix] = right.until;
+        for (const auto& [prefix, until] : delta.rights) {
+            if (until) {
+                rights[prefix] = *until;
+            } else {
+                rights.erase(prefix);
+            }
+        }
+        held.rights.clear();
+        for (const auto& [prefix, until] : rights) held.rights.push_back({prefix, until});
+        if (delta.relays) held.relays = *delta.relays;
+        if (delta.pools) held.pools = *delta.pools;
+        held.revision = delta.revision;
+    }
+
+    void let_pass(Seconds elapsed) {
+        time -= elapsed;
+        for (Right& right : held.rights) right.until -= elapsed;
+    }
+};
+
+/// One random thing that happens to customers, pools or relays.
+class History {
+public:
+    History(Database& database, unsigned seed) : database_(database), random_(seed) {}
+
+    void step() {
+        Change change(database_, alice, "random");
+        try {
+            const unsigned writes = 1 + below(3);
+            for (unsigned i = 0; i < writes; ++i) write(change);
+            change.commit();
+        } catch (const Refused&) {
+        }
+    }
+    Seconds some_time() { return Seconds(random_() % 300); }
+    unsigned below(unsigned limit) { return static_cast<unsigned>(random_() % limit); }
+
+private:
+    std::string customer() { return fmt::format("c{}", random_() % 12); }
+    Prefix prefix() {
+        const bool v4 = random_() % 2 == 0;
+        const auto byte = static_cast<uint8_t>(random_());
+        const auto length = static_cast<uint8_t>((v4 ? 26 : 58) + random_() % 6);
+        return v4 ? Prefix(Family::v4, {100, 64, 0, byte}, length)
+                  : Prefix(Family::v6, {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, byte}, length);
+    }
+    std::optional<Instant> end(const Change& change) {
+        return random_() % 2 == 0 ? std::nullopt : std::optional(change.time() + Seconds(1 + random_() % 900));
+    }
+    void write(Change& change) {
+        const Seconds duration(1 + random_() % 900);
+        switch (random_() % 12) {
+            case 0:
+            case 1:
+            case 2:
+                assign(change, customer(), prefix(), end(change), false);
+                break;
+            case 3:
+            case 4:
+                assign(change, customer(), prefix(), end(change), true);
+                break;
+            case 5:
+                release(change, prefix());
+                break;
+            case 6:
+            case 7:
+                grant(change, customer(), duration);
+                break;
+            case 8:
+                renew_exemption(change, {customer(), "longer", {}, {}, duration, {}});
+                break;
+            case 9:
+                revoke_exemption(change, customer(), "abuse");
+                break;
+            case 10:
+                add_pool(change, prefix(), {}, Action::drop);
+                remove_pool(change, prefix());
+                break;
+            case 11:
+                add_relay(change, prefix(), {}, {0, 0});
+                if (random_() % 2) remove_relay(change, prefix());
+                break;
+        }
+    }
+
+    Database& database_;
+    std::mt19937 random_;
+};
+
+}  // namespace
+
+TEST_CASE("policy: differences lead to the same policy as reading all of it") {
+    for (unsigned seed : {1u, 2u, 3u, static_cast<unsigned>(std::random_device{}())}) {
+        CAPTURE(seed);
+        const auto memory = open_database("sqlite::memory:", OpenMode::create);
+        Database& database = *memory;
+        migrate(database);
+        History history(database, seed);
+        Follower follower(database);
+        size_t most_rights = 0;
+        int looks = 0;
+        for (int step = 0; step < 400; ++step) {
+            CAPTURE(step);
+            history.step();
+            if (history.below(3) == 0) {
+                const Seconds elapsed = history.some_time();
+                let_pass(database, elapsed);
+                follower.let_pass(elapsed);
+            }
+            if (history.below(2) == 0) continue;
+            ++looks;
+            const Instant at = now();
+            follower.follow(database, at);
+            const Policy all = read_policy(database, at);
+            REQUIRE(text(follower.held.rights) == text(all.rights));
+            REQUIRE(follower.held.pools == all.pools);
+            REQUIRE(follower.held.relays == all.relays);
+            REQUIRE(follower.held.revision == all.revision);
+            most_rights = std::max(most_rights, all.rights.size());
+        }
+        CHECK(most_rights >= 5);                       // the history was one worth following
+        CHECK(follower.differences > looks * 9 / 10);  // and was followed by differences
+    }
+}
+
+TEST_CASE("policy: why a prefix is exempt or not") {
+    ScratchDatabase database;
+    const auto cause = [&](const Prefix& prefix) { return right_cause(*database, prefix, now()); };
+    CHECK(cause("100.64.3.7"_p) == "never assigned to a customer");
+    committed(*database, [](Change& change) { assign(change, "c1", "100.64.3.0/24"_p, {}, false); });
+    CHECK(cause("100.64.3.0/24"_p) == "held by customer c1, who never had an exemption");
+    CHECK(cause("100.64.3.7"_p) == "held by customer c1, who never had an exemption");
+    committed(*database, [](Change& change) { grant(change, "c1", Seconds(3600)); });
+    const std::string until = format_instant(exemption(*database, "c1")->until);
+    CHECK(cause("100.64.3.7"_p) == "customer c1 exempt until " + until + " (ticket T1)");
+    committed(*database, [](Change& change) { revoke_exemption(change, "c1", "spam seen"); });
+    CHECK(cause("100.64.3.7"_p) == "exemption of c1 revoked at revision 3 by alice: spam seen");
+    committed(*database, [](Change& change) { grant(change, "c1", Seconds(3600)); });
+    const Instant end = now() + Seconds(600);
+    committed(*database, [&](Change& change) { assign(change, "c1", "100.64.3.0/24"_p, end, false); });
+    CHECK_THAT(cause("100.64.3.7"_p), Catch::EndsWith("assigned until " + format_instant(end)));
+    committed(
+        *database, [](Change& change) { release(change, "100.64.3.0/24"_p); }, "release");
+    CHECK(cause("100.64.3.0/24"_p) == "released at revision 6 by alice (release); was customer c1's");
+    committed(*database, [&](Change& change) { assign(change, "c2", "100.64.4.0/24"_p, now() + Seconds(60), false); });
+    let_pass(*database, Seconds(100));
+    CHECK_THAT(cause("100.64.4.0/24"_p), Catch::StartsWith("assignment to customer c2 ended 2"));
+    committed(*database, [&](Change& change) { assign(change, "c1", "100.64.5.0/24"_p, {}, false); });
+    let_pass(*database, Seconds(3600));
+    CHECK_THAT(cause("100.64.5.0/24"_p), Catch::StartsWith("exemption of c1 ended 2"));
+}
+
+TEST_CASE("policy: why a pool or relay is there or not") {
+    ScratchDatabase database;
+    const auto cause = [&] { return object_cause(*database, Object::pool, "100.64.0.0/10"_p); };
+    CHECK(cause() == "never in the database");
+    committed(
+        *database, [](Change& change) { add_pool(change, "100.64.0.0/10"_p, {}, Action::drop); }, "pool add");
+    CHECK(cause() == "added at revision 1 by alice (pool add)");
+    committed(
+        *database, [](Change& change) { set_pool(change, "100.64.0.0/10"_p, Action::pass); }, "pool set");
+    CHECK(cause() == "changed at revision 2 by alice (pool set)");
+    Change change(*database, {"bob", {}, "edge1"}, "pool remove", "moved");
+    remove_pool(change, "100.64.0.0/10"_p);
+    change.commit();
+    CHECK(cause() == "removed at revision 3 by bob (pool remove): moved");
+    CHECK(object_cause(*database, Object::relay, "100.64.0.0/10"_p) == "never in the database");
+}
