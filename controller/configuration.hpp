@@ -9,9 +9,12 @@
 
 namespace smtpfence {
 
-/// The file can't be used. what() names file, line, key path, reason and next step. Exit code 7.
+/// The file can't be used. what() names file, line, key path, reason and next step. Exit code 7, or 5 when `denied`: it
+/// may not be read.
 struct ConfigurationError : std::runtime_error {
-    using std::runtime_error::runtime_error;
+    explicit ConfigurationError(const std::string& message, bool may_not_read = false)
+        : std::runtime_error(message), denied(may_not_read) {}
+    bool denied;
 };
 
 inline constexpr const char* default_configuration = "/etc/smtpfence/config.toml";

@@ -1,0 +1,264 @@
+// import and export: many records at once.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <iostream>
+#include <system_error>
+
+#include "controller/commands.hpp"
+#include "subscribers/import.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+Format parse_format(const std::string& word) {
+    if (word == "jsonl") return Format::jsonl;
+    if (word == "csv") return Format::csv;
+    throw Refused(Refusal::invalid, fmt::format("--format \"{}\" is unknown: use jsonl or csv", visible(word)));
+}
+
+std::optional<What> find_what(const std::string& word) {
+    if (word == "assignments") return What::assignments;
+    if (word == "pools") return What::pools;
+    if (word == "relays") return What::relays;
+    if (word == "exemptions") return What::exemptions;
+    return std::nullopt;
+}
+
+struct ImportWords {
+    Text file, format, mode = "upsert", source = "import", what;
+    bool dry_run = false, confirm = false;
+    CLI::Option *has_source = nullptr, *has_what = nullptr;
+};
+
+ImportOptions parse_import(const ImportWords& words) {
+    ImportOptions options;
+    options.format = parse_format(words.format);
+    if (words.has_what->count() > 0) {
+        options.what = find_what(words.what);
+        if (!options.what) {
+            throw Refused(Refusal::invalid,
+                          fmt::format("--what \"{}\" is unknown: use assignments, pools, relays or exemptions",
+                                      visible(words.what)));
+        }
+    }
+    if (words.mode != "upsert" && words.mode != "replace") {
+        throw Refused(Refusal::invalid,
+                      fmt::format("--mode \"{}\" is unknown: use upsert or replace", visible(words.mode)));
+    }
+    options.replace = words.mode == "replace";
+    if (options.replace && words.has_source->count() == 0) {
+        throw Refused(
+            Refusal::usage,
+            "--mode replace needs --source: it removes what that source wrote before and the file does not name");
+    }
+    check_text("source", words.source);
+    options.allow_empty = words.confirm;
+    return options;
+}
+
+/// The file, or standard input for "-".
+class Input {
+public:
+    explicit Input(const std::string& name) {
+        if (name == "-") return;
+        struct stat status {};
+        // stat() sees what the stream would not say: why, and that it is no file.
+        if (stat(name.c_str(), &status) != 0) refuse(name, errno);
+        if (S_ISDIR(status.st_mode)) refuse(name, EISDIR);
+        errno = 0;
+        file_.open(name, std::ios::binary);
+        if (!file_) refuse(name, errno ? errno : EIO);
+        stream_ = &file_;
+        if (S_ISREG(status.st_mode)) size_ = status.st_size;
+    }
+    std::istream& stream() { return *stream_; }
+    int64_t size() const { return size_; }  ///< bytes; 0: not known
+
+private:
+    [[noreturn]] static void refuse(const std::string& name, int code) {
+        const std::string what = fmt::format("{}: {}", visible(name), std::generic_category().message(code));
+        if (code == ENOENT)
+            throw Refused(Refusal::not_found, what + ": name the file to import, or - for standard input");
+        if (code == EISDIR) throw Refused(Refusal::invalid, what + ": name a file");
+        throw std::system_error(code, std::generic_category(), visible(name));
+    }
+    std::ifstream file_;
+    std::istream* stream_ = &std::cin;
+    int64_t size_ = 0;
+};
+
+/// Drawn on standard error while it is a terminal.
+class ProgressBar {
+public:
+    ProgressBar(bool shown, int64_t size) : shown_(shown && isatty(STDERR_FILENO) == 1), size_(size) {}
+    ~ProgressBar() {
+        if (drawn_) std::cerr << "\r\x1b[K" << std::flush;
+    }
+    ProgressBar(const ProgressBar&) = delete;
+    ProgressBar& operator=(const ProgressBar&) = delete;
+
+    void draw(int64_t bytes, int64_t records) {
+        if (!shown_) return;
+        drawn_ = true;
+        std::string bar;
+        if (size_ > 0) {
+            const auto filled = static_cast<size_t>(std::min<int64_t>(width, bytes * width / size_));
+            bar = fmt::format("[{}{}] {:3d} %  ", std::string(filled, '#'), std::string(width - filled, ' '),
+                              std::min<int64_t>(100, bytes * 100 / size_));
+        }
+        std::cerr << "\r\x1b[K" << bar << records << " records" << std::flush;
+    }
+
+private:
+    static constexpr int64_t width = 40;
+    bool shown_, drawn_ = false;
+    int64_t size_;
+};
+
+int run_import(Invocation& run, const ImportWords& words) {
+    ImportOptions options = parse_import(words);
+    options.relay_limits = run.configuration().relay;
+    Input input(words.file);
+    Database& database = run.database(OpenMode::write);
+    std::optional<Change> change;
+    const auto begin = [&]() -> Change& {
+        if (!change) change.emplace(database, run.actor(), "import", std::nullopt, words.source);
+        return *change;
+    };
+    ImportCounts counts;
+    {
+        ProgressBar bar(!run.output().quiet(), input.size());
+        options.progress = [&](int64_t bytes, int64_t records) { bar.draw(bytes, records); };
+        counts = import_records(begin, database, input.stream(), words.source, options);
+    }
+    Revision revision = 0;
+    if (change && !words.dry_run) {
+        revision = change->commit();
+    } else {
+        change.reset();
+        revision = current_revision(database);
+    }
+    run.output().result({{"added", counts.added},
+                         {"changed", counts.changed},
+                         {"unchanged", counts.unchanged},
+                         {"skipped", counts.skipped},
+                         {"removed", counts.removed},
+                         {"revision", revision},
+                         {"dry_run", words.dry_run}},
+                        fmt::format("{}{} added, {} changed, {} unchanged, {} skipped, {} removed; revision {}",
+                                    words.dry_run ? "would be: " : "", counts.added, counts.changed, counts.unchanged,
+                                    counts.skipped, counts.removed, revision));
+    return 0;
+}
+
+struct ExportWords {
+    Text what, source, format;
+    CLI::Option *has_source = nullptr, *has_format = nullptr;
+};
+
+// The file format of an export: --format, else what --output asks for, else JSON lines.
+Format export_format(Invocation& run, const ExportWords& words) {
+    if (words.has_format->count() > 0) return parse_format(words.format);
+    if (run.output().style() == Style::json) {
+        throw Refused(Refusal::usage,
+                      fmt::format("export --what {} writes files for import: use --format jsonl or csv", words.what));
+    }
+    return run.output().style() == Style::csv ? Format::csv : Format::jsonl;
+}
+
+// For what is no file for import: only text, or what --output asks for.
+bool wants_text(Invocation& run, const ExportWords& words) {
+    if (words.has_format->count() == 0) return run.output().style() == Style::table;
+    if (words.format == "text") return true;
+    throw Refused(Refusal::invalid,
+                  fmt::format("--format \"{}\" does not fit --what {}: use text, or --output json, jsonl or csv",
+                              visible(words.format), words.what));
+}
+
+void write_pbl(Invocation& run, bool text, Instant at) {
+    if (text) {
+        export_pbl(
+            run.database(), [&](const Prefix& prefix) { run.output().data() << prefix.text() << '\n'; }, at);
+        return;
+    }
+    Listing listing(run.output(), {{"prefix", "PREFIX"}});
+    export_pbl(
+        run.database(),
+        [&](const Prefix& prefix) {
+            listing.add({{"prefix", prefix.text()}});
+        },
+        at);
+    listing.finish();
+}
+
+int run_export(Invocation& run, const ExportWords& words) {
+    const Instant at = now();
+    const auto source = given(words.has_source, words.source);
+    if (const auto what = find_what(words.what)) {
+        const Format format = export_format(run, words);
+        const Reading reading(run.database());
+        export_records(run.database(), run.output().data(), *what, format, source, at);
+        return 0;
+    }
+    if (words.what != "pbl" && words.what != "disclosure") {
+        throw Refused(
+            Refusal::invalid,
+            fmt::format("--what \"{}\" is unknown: use assignments, pools, relays, exemptions, pbl or disclosure",
+                        visible(words.what)));
+    }
+    if (source)
+        throw Refused(Refusal::usage,
+                      fmt::format("--source does not fit --what {}: it is about all sources", words.what));
+    const bool text = wants_text(run, words);
+    const Reading reading(run.database());
+    if (words.what == "pbl") {
+        write_pbl(run, text, at);
+    } else if (text) {
+        run.output().data() << disclosure(run.database(), at);
+    } else {
+        const std::string statement = disclosure(run.database(), at);
+        run.output().result({{"disclosure", statement}}, statement);
+    }
+    return 0;
+}
+
+}  // namespace
+
+Execution import_command(CLI::App& app) {
+    auto words = std::make_shared<ImportWords>();
+    app.add_option("FILE", words->file, "file to read; - for standard input")->required();
+    app.add_option("--format", words->format, "jsonl or csv")->type_name("FORMAT")->required();
+    app.add_option("--mode", words->mode, "upsert (default), or replace: the file is all that --source has to say")
+        ->type_name("MODE");
+    words->has_source = app.add_option("--source", words->source, "who says so, stored with every row; default import")
+                            ->type_name("NAME");
+    words->has_what = app.add_option("--what", words->what,
+                                     "assignments, pools, relays or exemptions, where records don't say it in op")
+                          ->type_name("WHAT");
+    app.add_flag("--dry-run", words->dry_run, "check and count, write nothing");
+    app.add_flag("--confirm", words->confirm, "an empty file in replace mode is meant");
+    return [=](Invocation& run) { return run_import(run, *words); };
+}
+
+Execution export_command(CLI::App& app) {
+    auto words = std::make_shared<ExportWords>();
+    app.add_option("--what", words->what,
+                   "assignments, pools, relays or exemptions: files for import; pbl: blocked minus exempt; disclosure: "
+                   "the public statement")
+        ->type_name("WHAT")
+        ->required();
+    words->has_source =
+        app.add_option("--source", words->source, "only rows that this source wrote")->type_name("NAME");
+    words->has_format = app.add_option("--format", words->format, "jsonl (default) or csv; text for pbl and disclosure")
+                            ->type_name("FORMAT");
+    return [=](Invocation& run) { return run_export(run, *words); };
+}
+
+}  // namespace smtpfence

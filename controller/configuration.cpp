@@ -1,0 +1,159 @@
+#include "controller/configuration.hpp"
+
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include "controller/actor.hpp"
+#include "controller/output.hpp"
+#include "subscribers/customer.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+// One value of the file and where it stands, for messages.
+struct Setting {
+    const std::string& file;
+    std::string path;  ///< "relay.widest4"
+    const toml::node& node;
+
+    [[noreturn]] void refuse(const std::string& reason) const {
+        throw ConfigurationError(fmt::format("{}:{}: {}: {}", file, node.source().begin.line, path, reason));
+    }
+    std::string text() const {
+        if (const auto value = node.value_exact<std::string>()) return *value;
+        refuse("must be a string: write it in quotes");
+    }
+    uint8_t length(int64_t most) const {
+        const auto value = node.value_exact<int64_t>();
+        if (!value || *value < 1 || *value > most) refuse(fmt::format("must be a prefix length, 1 to {}", most));
+        return static_cast<uint8_t>(*value);
+    }
+    // Runs a parser of the database side; its refusal becomes one that names the place.
+    template <typename Parse>
+    auto parsed(Parse parse) const {
+        try {
+            return parse(text());
+        } catch (const Refused& refusal) {
+            refuse(refusal.what());
+        }
+    }
+    Seconds duration() const { return parsed(parse_duration); }
+};
+
+void set_database(Configuration& c, const Setting& s) {
+    c.database = s.text();
+    if (c.database.empty()) s.refuse("must name a database: sqlite:/var/lib/smtpfence/subscribers.db");
+}
+
+void set_router(Configuration& c, const Setting& s) {
+    c.router = s.parsed([](const std::string& name) {
+        check_text("router", name);
+        return name;
+    });
+}
+
+void set_state_directory(Configuration& c, const Setting& s) {
+    c.state_directory = s.text();
+    if (!c.state_directory.starts_with('/') || c.state_directory.find('\0') != std::string::npos) {
+        s.refuse("must be an absolute path, like /var/lib/smtpfence");
+    }
+}
+
+void set_subscriber(Configuration& c, const Setting& s) {
+    const toml::array* patterns = s.node.as_array();
+    if (!patterns) s.refuse("must be a list of interface names: [\"bng0\", \"vlan*\"]");
+    c.border.subscriber.clear();
+    for (const toml::node& pattern : *patterns) {
+        c.border.subscriber.push_back(Setting{s.file, s.path, pattern}.parsed([](const std::string& name) {
+            interface_key(name);
+            return name;
+        }));
+    }
+}
+
+void set_action(Configuration& c, const Setting& s) {
+    c.border.action = s.parsed(parse_action);
+    if (c.border.action == Action::pass) {
+        s.refuse("pass would let spoofed sources out: use drop, reject or observe, or name no subscriber interfaces");
+    }
+}
+
+struct Known {
+    const char* path;
+    void (*set)(Configuration&, const Setting&);
+};
+constexpr Known known[] = {
+    {"database", set_database},
+    {"router", set_router},
+    {"state_directory", set_state_directory},
+    {"interfaces.subscriber", set_subscriber},
+    {"interfaces.action", set_action},
+    {"relay.widest4", [](Configuration& c, const Setting& s) { c.relay.widest4 = s.length(32); }},
+    {"relay.widest6", [](Configuration& c, const Setting& s) { c.relay.widest6 = s.length(128); }},
+    {"history.keep", [](Configuration& c, const Setting& s) { c.keep = s.duration(); }},
+    {"follow.poll", [](Configuration& c, const Setting& s) { c.poll = s.duration(); }},
+    {"follow.verify", [](Configuration& c, const Setting& s) { c.verify = s.duration(); }},
+};
+
+bool is_section(std::string_view path) {
+    const std::string prefix = std::string(path) + ".";
+    return std::any_of(std::begin(known), std::end(known),
+                       [&](const Known& k) { return std::string_view(k.path).starts_with(prefix); });
+}
+
+std::string known_paths() {
+    std::string all;
+    for (const Known& k : known) all += (all.empty() ? "" : ", ") + std::string(k.path);
+    return all;
+}
+
+void read_table(Configuration& configuration, const std::string& file, const toml::table& table,
+                const std::string& above) {
+    for (const auto& [key, node] : table) {
+        const std::string path = above + std::string(key.str());
+        const Setting setting{file, visible(path), node};
+        const auto found =
+            std::find_if(std::begin(known), std::end(known), [&](const Known& k) { return path == k.path; });
+        if (found != std::end(known)) {
+            found->set(configuration, setting);
+        } else if (is_section(path) && node.is_table()) {
+            read_table(configuration, file, *node.as_table(), path + ".");
+        } else if (is_section(path)) {
+            setting.refuse(fmt::format("must be a section: [{}]", path));
+        } else {
+            setting.refuse(fmt::format("unknown key; known are {}", known_paths()));
+        }
+    }
+}
+
+}  // namespace
+
+Configuration read_configuration(const std::string& path, bool may_be_missing) {
+    Configuration configuration;
+    configuration.router = host_name();
+    const std::string file = visible(path);
+    std::ifstream stream(path);
+    if (!stream && errno == ENOENT && may_be_missing) return configuration;
+    std::ostringstream text;
+    if (!stream || (stream.peek() != std::ifstream::traits_type::eof() && !(text << stream.rdbuf())) || stream.bad()) {
+        const int code = errno;
+        throw ConfigurationError(fmt::format("{}: {}: name another file with --config", file, std::strerror(code)),
+                                 code == EACCES);
+    }
+    try {
+        read_table(configuration, file, toml::parse(text.str(), file), "");
+    } catch (const toml::parse_error& error) {
+        throw ConfigurationError(
+            fmt::format("{}:{}: {}: see smtpfence check --help", file, error.source().begin.line, error.description()));
+    }
+    return configuration;
+}
+
+}  // namespace smtpfence

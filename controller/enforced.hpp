@@ -1,0 +1,28 @@
+#pragma once
+// Writes whose effect on the routers is waited for: assign, release and the exemptions. Declares --wait and --no-wait,
+// commits, waits, and prints the answer.
+
+#include "controller/commands.hpp"
+#include "controller/waiting.hpp"
+
+namespace smtpfence {
+
+/// --wait D and --no-wait.
+struct WaitOptions {
+    Text wait;
+    bool no_wait = false;
+};
+/// `by_default`: how long is waited when nothing is said; "" for not at all (then there is no --no-wait either).
+std::shared_ptr<WaitOptions> declare_wait(CLI::App&, const char* by_default);
+/// nullopt: not at all. Throws Refused (invalid).
+std::optional<Seconds> wait_limit(const WaitOptions&);
+
+/// Commits, waits as long as asked and prints `thing` with "revision" (after its first key), "routers" at the end;
+/// for people `text`, what the routers do, and the prefixes it is about. Returns 0, or 6 when somebody was waited for
+/// in vain.
+int commit_and_answer(Invocation&, Change&, std::optional<Seconds> wait, Json thing, const std::string& text);
+
+/// Texts of the prefixes that a customer holds now.
+std::vector<std::string> held_prefixes(Database&, const std::string& customer);
+
+}  // namespace smtpfence

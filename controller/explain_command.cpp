@@ -1,0 +1,231 @@
+// explain: blocked or not, by which rule, who holds it, and what the kernel really holds.
+
+#include <fmt/format.h>
+
+#include "controller/commands.hpp"
+#include "controller/explanation.hpp"
+#include "controller/facts_shown.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+struct Words {
+    Text subject, to, at;
+    bool customer = false;
+    CLI::Option *has_to = nullptr, *has_at = nullptr;
+};
+
+struct Question {
+    std::optional<Prefix> to;
+    Instant now, at;
+    bool current() const { return at == now; }
+};
+
+Prefix first_address(const Prefix& prefix) { return Prefix(prefix.family(), prefix.address(), bits(prefix.family())); }
+
+Question parse_question(const Words& words) {
+    Question question;
+    question.now = question.at = now();
+    if (words.has_to->count() > 0) {
+        question.to = Prefix::parse(words.to);
+        if (!question.to->is_address()) {
+            throw Refused(Refusal::invalid,
+                          fmt::format("--to {}: must be one address, not a prefix", question.to->text()));
+        }
+    }
+    if (words.has_at->count() > 0) question.at = parse_instant(words.at);
+    return question;
+}
+
+/// The kernel of this machine, asked only while it can be; says once why not.
+class KernelWitness {
+public:
+    KernelWitness(Invocation& run, bool wanted) : run_(run) {
+        if (!wanted) return;
+        try {
+            kernel_ = open_kernel();
+        } catch (const KernelError& error) {
+            give_up(error.what());
+        }
+    }
+
+    std::optional<Judgement> judgement(const Prefix& line, const std::optional<Prefix>& to) {
+        if (!kernel_) return std::nullopt;
+        try {
+            auto found = kernel_judgement(*kernel_, relay_prefixes(), pool_prefixes(), line, to);
+            if (!found) give_up("no table inet smtpfence with these relays and pools is in this kernel");
+            return found;
+        } catch (const KernelError& error) {
+            give_up(error.what());
+            return std::nullopt;
+        }
+    }
+
+private:
+    std::vector<Prefix> relay_prefixes() {
+        std::vector<Prefix> all;
+        for (const Relay& relay : relays(run_.database())) all.push_back(relay.prefix);
+        return all;
+    }
+    std::vector<Prefix> pool_prefixes() {
+        std::vector<Prefix> all;
+        for (const Pool& pool : pools(run_.database())) all.push_back(pool.prefix);
+        return all;
+    }
+    void give_up(const std::string& why) {
+        kernel_.reset();
+        run_.output().warn(fmt::format("the kernel was not asked: {}", why));
+    }
+
+    Invocation& run_;
+    std::unique_ptr<Kernel> kernel_;
+};
+
+bool agree(const Judgement& a, const Judgement& b) { return a.verdict == b.verdict && a.exempt == b.exempt; }
+
+Json explain(Invocation& run, KernelWitness& witness, const Question& question, const Prefix& subject) {
+    const Prefix line = first_address(subject);
+    const Circumstances found = circumstances(run.database(), line, question.to, question.at, question.now);
+    Judgement judgement = desired_judgement(found, run.configuration().border, line, question.to);
+    const auto kernel = witness.judgement(line, question.to);
+    // Where both agree, the kernel's own names of sets are the ones to look for.
+    if (kernel && agree(judgement, *kernel)) judgement = *kernel;
+    std::optional<Instant> until;
+    if (found.policy.rights.size() == 1) until = found.policy.rights.front().until;
+    return {{"address", subject.is_address() ? subject.short_text() : subject.text()},
+            {"customer", found.held ? Json(found.held->customer) : Json()},
+            {"prefix", found.held ? Json(found.held->prefix.text()) : Json()},
+            {"pool", found.pool ? Json(found.pool->prefix.text()) : Json()},
+            {"verdict", word(judgement.verdict)},
+            {"rule", judgement.rule},
+            {"element", judgement.element.empty() ? Json() : Json(judgement.element)},
+            {"exemption", found.exemption ? shown(*found.exemption, question.at) : Json()},
+            {"exempt_until", json_of(until)},
+            {"kernel_agrees", kernel ? Json(agree(judgement, *kernel)) : Json()},
+            {"kernel_verdict", kernel ? Json(word(kernel->verdict)) : Json()},
+            {"revision", current_revision(run.database())},
+            {"at", format_instant(question.at)},
+            {"to", question.to ? Json(question.to->short_text()) : Json()}};
+}
+
+std::string title(const Json& item) {
+    const std::string verdict = item["verdict"].get<std::string>();
+    std::string means = "not fenced";
+    if (verdict == "drop" || verdict == "reject") {
+        means = "blocked (" + verdict + ")";
+    } else if (verdict == "observe") {
+        means = "let through and counted (observe)";
+    } else if (!item["exempt_until"].is_null()) {
+        means = "open (exempt)";
+    } else if (!item["element"].is_null()) {
+        means = "open (pass)";
+    }
+    const std::string to = item["to"].is_null() ? "" : " to " + item["to"].get<std::string>();
+    return fmt::format("{}: port 25{} is {}", item["address"].get<std::string>(), to, means);
+}
+
+std::string holder_sentence(const Json& item) {
+    if (item["customer"].is_null()) return "nobody";
+    return item["customer"].get<std::string>() + ", " + item["prefix"].get<std::string>();
+}
+
+std::string exemption_sentence(const Json& item) {
+    const Json& e = item["exemption"];
+    if (e.is_null()) return "none";
+    const auto part = [&](const char* key) { return e[key].is_null() ? std::string() : e[key].get<std::string>(); };
+    if (!part("revoked").empty()) return fmt::format("revoked at {}: {}", part("revoked"), part("revoke_reason"));
+    if (item["exempt_until"].is_null()) return fmt::format("ran out at {}", part("until"));
+    return fmt::format("until {}: {}{}", item["exempt_until"].get<std::string>(), part("reason"),
+                       part("ticket").empty() ? "" : ", ticket " + part("ticket"));
+}
+
+std::string kernel_sentence(const Json& item) {
+    if (item["kernel_agrees"].is_null()) return "not asked";
+    if (item["kernel_agrees"].get<bool>()) return "agrees";
+    return fmt::format("DIFFERS: its verdict is {}; see smtpfence plan", item["kernel_verdict"].get<std::string>());
+}
+
+Tone kernel_tone(const Json& item) {
+    return item["kernel_agrees"].is_null() ? Tone::weak : item["kernel_agrees"].get<bool>() ? Tone::good : Tone::bad;
+}
+
+void print_card(Invocation& run, const Json& item) {
+    run.output().card(item, title(item),
+                      {{"customer", "holder", holder_sentence},
+                       {"pool", "pool"},
+                       {"exemption", "exemption", exemption_sentence},
+                       {"rule", "rule"},
+                       {"element", "element"},
+                       {"kernel_agrees", "kernel", kernel_sentence, kernel_tone},
+                       {"at", "at"},
+                       {"revision", "revision"}});
+}
+
+void print_list(Invocation& run, const std::vector<Json>& items) {
+    std::vector<Column> columns;
+    for (const char* key : {"address", "customer", "prefix", "pool", "verdict", "rule", "element", "exemption",
+                            "exempt_until", "kernel_agrees", "kernel_verdict", "revision", "at", "to"}) {
+        columns.push_back({key, key});
+    }
+    Listing listing(run.output(), columns);
+    for (const Json& item : items) listing.add(item);
+    listing.finish();
+}
+
+// What looks like an address was meant as one: the parser's words are the better answer than "unknown customer".
+bool looks_like_address(const std::string& text) {
+    return text.find_first_not_of("0123456789abcdefABCDEF.:/") == std::string::npos &&
+           (text.find(':') != std::string::npos || text.find('/') != std::string::npos ||
+            std::count(text.begin(), text.end(), '.') == 3);
+}
+
+// The prefixes that the argument is about: itself, or what the customer holds.
+std::vector<Prefix> subjects(Invocation& run, const Words& words, Instant at) {
+    if (!words.customer) {
+        try {
+            return {Prefix::parse(words.subject)};
+        } catch (const Refused&) {
+            if (looks_like_address(words.subject) && !customer_exists(run.database(), words.subject)) throw;
+        }
+    }
+    check_customer_id(words.subject);
+    require_customer(run.database(), words.subject);
+    std::vector<Prefix> held;
+    each_assignment(run.database(), words.subject, at, [&](const Assignment& one) { held.push_back(one.prefix); });
+    if (held.empty()) run.output().note(fmt::format("{} holds no address at {}", words.subject, format_instant(at)));
+    return held;
+}
+
+}  // namespace
+
+Execution explain_command(CLI::App& app) {
+    auto words = std::make_shared<Words>();
+    app.add_option("ADDRESS|CUSTOMER", words->subject, "an address, or else a customer's id")->required();
+    app.add_flag("--customer", words->customer, "the argument is a customer's id, even if it looks like an address");
+    words->has_to = app.add_option("--to", words->to, "the verdict for this destination; default a foreign mail server")
+                        ->type_name("ADDRESS");
+    words->has_at =
+        app.add_option("--at", words->at, "as it was then, or will be, like 2027-01-01T00:00:00Z")->type_name("TIME");
+    return [=](Invocation& run) {
+        const Question question = parse_question(*words);
+        const Border& border = run.configuration().border;
+        const Reading reading(run.database());
+        const auto about = subjects(run, *words, question.at);
+        KernelWitness witness(run, question.current());
+        std::vector<Json> items;
+        for (const Prefix& prefix : about) items.push_back(explain(run, witness, question, prefix));
+        if (run.output().style() != Style::table && items.size() != 1) {
+            print_list(run, items);
+        } else {
+            for (const Json& item : items) print_card(run, item);
+        }
+        if (!border.subscriber.empty()) {
+            run.output().note(
+                fmt::format("sources outside every pool: {} on subscriber interfaces", word(border.action)));
+        }
+        return 0;
+    };
+}
+
+}  // namespace smtpfence

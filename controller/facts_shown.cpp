@@ -1,0 +1,48 @@
+#include "controller/facts_shown.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace smtpfence {
+
+Json shown(const Exemption& e, Instant at) {
+    return {{"customer", e.customer},
+            {"active", e.active(at)},
+            {"reason", e.reason},
+            {"ticket", json_of(e.ticket)},
+            {"asked_by", json_of(e.asked_by)},
+            {"granted_by", e.granted_by},
+            {"since", format_instant(e.since)},
+            {"until", format_instant(e.until)},
+            {"revoked", json_of(e.revoked)},
+            {"revoke_reason", json_of(e.revoke_reason)},
+            {"source", e.source}};
+}
+
+Json shown(const Assignment& held) {
+    return {{"prefix", held.prefix.text()},
+            {"customer", held.customer},
+            {"since", format_instant(held.since)},
+            {"until", json_of(held.until)},
+            {"source", held.source}};
+}
+
+Json shown(const Attempts& seen) {
+    Json sources = Json::array();
+    for (const Prefix& source : seen.sources) sources.push_back(source.short_text());
+    return {{"attempts", seen.attempts},
+            {"sources", std::move(sources)},
+            {"first_seen", format_instant(seen.first_seen)},
+            {"last_seen", format_instant(seen.last_seen)}};
+}
+
+void require_customer(Database& database, const std::string& customer) {
+    if (customer_exists(database, customer)) return;
+    const auto similar = similar_customers(database, customer);
+    throw Refused(Refusal::not_found,
+                  fmt::format("customer \"{}\" is unknown: {}", visible(customer),
+                              similar.empty() ? "see smtpfence customer list"
+                                              : fmt::format("known ids like it: {}", fmt::join(similar, ", "))));
+}
+
+}  // namespace smtpfence

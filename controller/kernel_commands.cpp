@@ -1,0 +1,180 @@
+// plan, apply, run and clear: the table in this router's kernel.
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <thread>
+
+#include "controller/commands.hpp"
+#include "controller/digest.hpp"
+#include "controller/enforcement.hpp"
+#include "subscribers/router.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr Seconds apply_patience{30};
+
+// Which facts of the database decide about the elements of a set.
+enum class Decides { right, pool, relay, configuration };
+
+Decides who_decides(const ChangeLine& line) {
+    if (!line.prefix) return Decides::configuration;
+    if (line.where.starts_with("exempt")) return Decides::right;
+    if (line.where.starts_with("pool")) return Decides::pool;
+    return line.where.starts_with("relay") ? Decides::relay : Decides::configuration;
+}
+
+std::string cause(Database& database, const Plan& plan, const ChangeLine& line, Instant time) {
+    switch (who_decides(line)) {
+        case Decides::right:
+            return right_cause(database, *line.prefix, time);
+        case Decides::pool:
+            return object_cause(database, Object::pool, *line.prefix);
+        case Decides::relay:
+            return object_cause(database, Object::relay, *line.prefix);
+        case Decides::configuration:
+            break;
+    }
+    if (line.object == "element") return "configuration, [interfaces]";
+    if (plan.actual.empty()) return "the table is not there yet";
+    return line.where.starts_with("exempt") ? "prefix lengths and number of exemptions"
+                                            : "another program version or configuration";
+}
+
+// What is done, not when what goes would have ended by itself: that differs from one reading of the kernel to the next.
+std::string digest_of(const std::vector<ChangeLine>& lines) {
+    Digest digest;
+    for (const ChangeLine& line : lines) {
+        const std::string what = line.verb == "delete" && line.prefix ? line.prefix->text() : line.what;
+        digest.add(fmt::format("{} {} {} {}\n", line.verb, line.object, line.where, what));
+    }
+    return digest.text();
+}
+
+void print_plan(Invocation& run, const Plan& plan, Instant time) {
+    const auto lines = describe(plan.actual, plan.changes);
+    const std::string digest = digest_of(lines);
+    Listing listing(run.output(),
+                    {{"verb", "DO"}, {"object", "OBJECT"}, {"where", "WHERE"}, {"what", "WHAT"}, {"cause", "CAUSE"}},
+                    {{"revision", plan.policy.revision}, {"digest", digest}});
+    for (const ChangeLine& line : lines) {
+        listing.add({{"verb", line.verb},
+                     {"object", line.object},
+                     {"where", line.where},
+                     {"what", line.what.empty() ? Json() : Json(line.what)},
+                     {"cause", cause(run.database(), plan, line, time)}});
+    }
+    listing.finish();
+    if (run.output().style() == Style::table) {
+        run.output().data() << fmt::format("{} changes to revision {}; digest {}\n", plan.changes.size(),
+                                           plan.policy.revision, digest);
+    }
+}
+
+void print_applied(Invocation& run, Revision revision, size_t changes) {
+    run.output().result({{"revision", revision}, {"changes", changes}},
+                        fmt::format("revision {} is enforced; {} changes", revision, changes));
+}
+
+// The right to write this router's table; empty when another process has it.
+std::unique_ptr<RouterLock> try_lock(Invocation& run) {
+    try {
+        return std::make_unique<RouterLock>(run.configuration().state_directory);
+    } catch (const Refused& refusal) {
+        if (refusal.reason != Refusal::conflict) throw;
+        return nullptr;
+    }
+}
+
+int apply_here(Invocation& run) {
+    Database& database = run.database();
+    const auto kernel = open_kernel();
+    Enforcement enforcement(*kernel, run.configuration().border);
+    enforcement.take();
+    const Pass pass = enforcement.follow(database, now());
+    print_applied(run, pass.revision, pass.changes);
+    return 0;
+}
+
+std::optional<std::string> await_answer(Database& database, int64_t request) {
+    const auto deadline = steady_clock::now() + apply_patience;
+    for (;;) {
+        if (auto answer = request_answer(database, request)) return answer;
+        if (steady_clock::now() >= deadline) return std::nullopt;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
+int apply_by_service(Invocation& run) {
+    const std::string& router = run.configuration().router;
+    Database& database = run.database(OpenMode::write);
+    const auto text = await_answer(database, request_apply(database, router, run.actor()));
+    if (!text) {
+        run.output().warn(fmt::format("the service on {} did not answer in {}: see smtpfence status and its journal",
+                                      router, format_duration(apply_patience)));
+        return exit_not_enforced;
+    }
+    const auto answer = nlohmann::json::parse(*text);
+    if (!answer.value("ok", false)) {
+        throw std::runtime_error(
+            fmt::format("the service on {} could not apply: {}", router, answer.value("error", "no reason given")));
+    }
+    print_applied(run, answer.value("revision", Revision{0}), answer.value("changes", size_t{0}));
+    return 0;
+}
+
+}  // namespace
+
+Execution plan_command(CLI::App& app) {
+    auto format = std::make_shared<Text>();
+    CLI::Option* has_format = app.add_option("--format", *format, "nft: what nft -f would accept")->type_name("FORMAT");
+    return [=](Invocation& run) {
+        if (has_format->count() > 0 && *format != "nft") {
+            throw Refused(Refusal::invalid,
+                          fmt::format("--format \"{}\" is unknown: use nft, or --output", visible(*format)));
+        }
+        const Instant time = now();
+        Database& database = run.database();
+        const auto kernel = open_kernel();
+        const Plan plan = make_plan(database, *kernel, run.configuration().border, time);
+        if (has_format->count() > 0) {
+            run.output().data() << nft_script(plan.actual, plan.changes, time);
+        } else {
+            print_plan(run, plan, time);
+        }
+        return plan.changes.empty() ? 0 : exit_plan_has_changes;
+    };
+}
+
+Execution apply_command(CLI::App&) {
+    return [](Invocation& run) {
+        const auto lock = try_lock(run);
+        return lock ? apply_here(run) : apply_by_service(run);
+    };
+}
+
+Execution run_command(CLI::App&) {
+    return [](Invocation& run) { return run_service(run.service()); };
+}
+
+Execution clear_command(CLI::App& app) {
+    auto sure = std::make_shared<bool>(false);
+    app.add_flag("--yes", *sure, "required: afterwards port 25 is open to everybody");
+    return [=](Invocation& run) {
+        if (!*sure)
+            throw Refused(Refusal::usage,
+                          "clear opens port 25 to everybody on this router: say --yes if that is meant");
+        const RouterLock lock(run.configuration().state_directory);
+        const bool removed = open_kernel()->remove();
+        run.output().result({{"removed", removed}},
+                            removed ? "table inet smtpfence removed: nothing is fenced on this router"
+                                    : "there was no table inet smtpfence");
+        return 0;
+    };
+}
+
+}  // namespace smtpfence

@@ -1,0 +1,101 @@
+#include "controller/waiting.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+namespace smtpfence {
+
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr std::chrono::microseconds shortest_pause{200}, longest_pause{5000};
+// Reports are read again after this long even if the engine says that nobody has committed.
+constexpr std::chrono::milliseconds reread{100};
+
+double milliseconds_since(SteadyTime start) {
+    return std::chrono::duration<double, std::milli>(steady_clock::now() - start).count();
+}
+
+std::string why_behind(const Report& report, Revision wanted) {
+    if (report.error) return *report.error;
+    return fmt::format("still at revision {}, not yet at {}", report.revision, wanted);
+}
+
+// Brings the answers up to the reports. Returns whether a live router is still behind.
+bool update(std::vector<Awaited>& answers, const std::vector<Report>& all, Revision wanted, SteadyTime committed) {
+    const Instant time = now();
+    bool behind = false;
+    for (const Report& report : all) {
+        auto answer =
+            std::find_if(answers.begin(), answers.end(), [&](const Awaited& a) { return a.router == report.router; });
+        if (answer == answers.end()) answer = answers.insert(answers.end(), Awaited{report.router, false, 0, ""});
+        if (answer->enforced) continue;
+        if (time - report.heartbeat >= heartbeat_limit) {
+            answer->reason = fmt::format("no heartbeat since {}: see its journal, or smtpfence router forget {}",
+                                         format_instant(report.heartbeat), report.router);
+        } else if (report.revision >= wanted) {
+            *answer = {report.router, true, milliseconds_since(committed), ""};
+        } else {
+            answer->reason = why_behind(report, wanted);
+            behind = true;
+        }
+    }
+    return behind;
+}
+
+}  // namespace
+
+std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTime committed, Seconds limit) {
+    std::vector<Awaited> answers;
+    auto pause = shortest_pause;
+    SteadyTime read{};
+    for (bool behind = true;;) {
+        if (database.changed() || steady_clock::now() - read >= reread) {
+            read = steady_clock::now();
+            behind = update(answers, reports(database), wanted, committed);
+        }
+        if (!behind || steady_clock::now() - committed >= limit) break;
+        std::this_thread::sleep_for(pause);
+        pause = std::min(pause + pause / 4, longest_pause);
+    }
+    std::sort(answers.begin(), answers.end(), [](const Awaited& a, const Awaited& b) { return a.router < b.router; });
+    return answers;
+}
+
+bool all_enforce(const std::vector<Awaited>& answers) {
+    return !answers.empty() && std::all_of(answers.begin(), answers.end(), [](const Awaited& a) { return a.enforced; });
+}
+
+Json json_of(const std::vector<Awaited>& answers) {
+    Json all = Json::array();
+    for (const Awaited& a : answers) {
+        Json one = {{"router", a.router}, {"enforced", a.enforced}, {"milliseconds", nullptr}};
+        if (a.enforced) {
+            one["milliseconds"] = std::round(a.milliseconds * 1000) / 1000;
+        } else {
+            one["reason"] = a.reason;
+        }
+        all.push_back(std::move(one));
+    }
+    return all;
+}
+
+std::string sentence(const std::vector<Awaited>& answers) {
+    std::string enforced, missing;
+    for (const Awaited& a : answers) {
+        if (a.enforced) {
+            enforced += fmt::format("{}{} in {:.0f} ms", enforced.empty() ? "enforced on " : ", ", a.router,
+                                    std::max(1.0, a.milliseconds));
+        } else {
+            missing += fmt::format("{}{} ({})", missing.empty() ? "not enforced on " : ", ", a.router, a.reason);
+        }
+    }
+    if (answers.empty()) return "not enforced: no router has reported";
+    return enforced + (enforced.empty() || missing.empty() ? "" : "; ") + missing;
+}
+
+}  // namespace smtpfence

@@ -1,0 +1,38 @@
+#pragma once
+// --wait: how long it took until the routers enforce a revision, or which do not.
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controller/output.hpp"
+#include "subscribers/router.hpp"
+
+namespace smtpfence {
+
+/// What one enlisted router did with a revision.
+struct Awaited {
+    std::string router;
+    bool enforced = false;
+    double milliseconds = 0;  ///< from the commit until its report was seen; meaningful when enforced
+    std::string reason;       ///< why not; empty when enforced
+};
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+/// Waits until each router whose heartbeat is younger than heartbeat_limit reports `revision` or a later one, at most
+/// `limit` from `committed` on. The others are answered for at once. In the order of names; empty: no router has ever
+/// reported.
+std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit);
+
+/// True when there is a router and all of them enforce.
+bool all_enforce(const std::vector<Awaited>&);
+
+/// `[{"router","enforced","milliseconds"}]`, with "reason" where it is not enforced.
+Json json_of(const std::vector<Awaited>&);
+/// "enforced on edge1 in 4 ms, edge2 in 11 ms"; with those that do not: "not enforced on edge3: ...". "not enforced: no
+/// router has reported" for none.
+std::string sentence(const std::vector<Awaited>&);
+
+}  // namespace smtpfence
