@@ -123,10 +123,15 @@ struct Statement {
 struct ConnectionDeleter {
     void operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
 };
+/// Looks a text up without making a string of it.
+struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+};
 /// A connection and the statements prepared on it, which go first.
 struct Connection {
     std::unique_ptr<sqlite3, ConnectionDeleter> handle;
-    std::unordered_map<std::string, Statement> statements;
+    std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements;
     FileIdentity file;
     int64_t data_version = 0;
     bool flushes = true;  ///< synchronous=FULL
@@ -289,6 +294,7 @@ Connection Sqlite::connect() {
     try {
         query("PRAGMA foreign_keys = ON", {});
         query("PRAGMA trusted_schema = OFF", {});
+        query("PRAGMA recursive_triggers = ON", {});
         query("PRAGMA synchronous = FULL", {});
         query("PRAGMA journal_size_limit = 67108864", {});
         // A bulk import needs the upper pages of every index at hand; a reader streams.
@@ -351,27 +357,23 @@ void Sqlite::set_schema_version(int version) {
 // Statements
 
 Statement& Sqlite::prepared(std::string_view sql) {
-    const auto [found, fresh] = connection_.statements.try_emplace(std::string(sql));
-    Statement& statement = found->second;
-    if (!fresh) {
-        if (statement.running) throw std::logic_error(fmt::format("query within itself: {}", sql));
-        return statement;
+    if (const auto known = connection_.statements.find(sql); known != connection_.statements.end()) {
+        if (known->second.running) throw std::logic_error(fmt::format("query within itself: {}", sql));
+        return known->second;
     }
     sqlite3_stmt* handle = nullptr;
     const int result = sqlite3_prepare_v3(connection_.handle.get(), sql.data(), static_cast<int>(sql.size()),
                                           SQLITE_PREPARE_PERSISTENT, &handle, nullptr);
+    Statement statement;
     statement.handle.reset(handle);
-    if (result != SQLITE_OK) {
-        connection_.statements.erase(found);
-        fail(result, connection_.handle.get(), sql);
-    }
+    if (result != SQLITE_OK) fail(result, connection_.handle.get(), sql);
     for (int slot = 1; slot <= sqlite3_bind_parameter_count(handle); ++slot) {
         const auto number =
             static_cast<size_t>(std::strtol(sqlite3_bind_parameter_name(handle, slot) + 1, nullptr, 10));
         if (statement.slots.size() < number) statement.slots.resize(number);
         statement.slots[number - 1] = slot;
     }
-    return statement;
+    return connection_.statements.emplace(sql, std::move(statement)).first->second;
 }
 
 int64_t Sqlite::query(std::string_view sql, std::span<const Value> parameters,
