@@ -23,10 +23,10 @@ struct AuditEntry {
 };
 
 struct AuditFilter {
-    std::optional<std::string> customer;
-    std::optional<Prefix> prefix;              ///< entries about it, wider or narrower ones
-    std::optional<std::string> operator_name;  ///< matches the stated operator or the login
-    std::optional<Instant> since, until;       ///< `until` is exclusive
+    std::optional<std::string> customer = {};
+    std::optional<Prefix> prefix = {};              ///< entries about it, wider or narrower ones
+    std::optional<std::string> operator_name = {};  ///< matches the stated operator or the login
+    std::optional<Instant> since = {}, until = {};  ///< `until` is exclusive
 };
 /// Oldest first, streamed. `each` may query, but not write.
 void each_audit_entry(Database&, const AuditFilter&, const std::function<void(const AuditEntry&)>&);
