@@ -102,6 +102,20 @@ TEST_CASE("policy: a difference names what the log names") {
     CHECK_FALSE(delta(4)->pools);
 }
 
+TEST_CASE("policy: a right that ended is named even when a writer has moved it to history meanwhile") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        assign(change, "c1", "100.64.3.7"_p, change.time() + Seconds(60), false);
+        grant(change, "c1", Seconds(3600));
+    });
+    const Instant then = now();
+    let_pass(*database, Seconds(100));
+    committed(*database, [](Change& change) { assign(change, "c2", "100.64.3.0/24"_p, {}, false); });
+    const auto delta = read_delta(*database, 1, then - Seconds(100), now(), 100);
+    using Rights = std::vector<std::pair<Prefix, std::optional<Instant>>>;
+    CHECK(delta->rights == Rights{{"100.64.3.0/24"_p, std::nullopt}, {"100.64.3.7"_p, std::nullopt}});
+}
+
 TEST_CASE("policy: no difference where the log does not lead") {
     ScratchDatabase database;
     for (int i = 0; i < 3; ++i) {
