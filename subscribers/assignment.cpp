@@ -175,8 +175,10 @@ std::string holding_at(std::string_view where, bool with_past, std::string_view 
         " WHERE since <= $1 AND (until IS NULL OR until > $1){}",
         where);
     if (with_past) {
+        // The + keeps SQLite from walking all of history in prefix order where `where` is empty: what ended after $1 is
+        // little mostly.
         sql += fmt::format(
-            " UNION ALL SELECT first, length, customer, since, until, source, ended FROM past_assignment"
+            " UNION ALL SELECT +first, +length, customer, since, until, source, ended FROM past_assignment"
             " WHERE since <= $1 AND ended > $1{}",
             where);
     }

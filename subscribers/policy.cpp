@@ -50,7 +50,7 @@ Policy read_policy(Database& database, Instant now) {
     // keeps exemption_until out), so that the walk along assignment_customer goes forward only.
     database.query(
         "SELECT a.first, a.length, e.until, a.until FROM exemption e CROSS JOIN assignment a"
-        " WHERE e.revoked IS NULL AND +e.until > $1"
+        " WHERE +e.revoked IS NULL AND e.until > $1"
         " AND a.customer = e.customer AND (a.until IS NULL OR a.until > $1)",
         {to_number(now)}, [&](const Row& row) {
             const Instant until = std::min(to_instant(row.integer(2)), row.instant(3).value_or(Instant::max()));

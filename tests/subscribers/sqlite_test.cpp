@@ -1,6 +1,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -201,6 +203,41 @@ TEST_CASE("sqlite: a full disk takes back the whole change and leaves the sessio
     database->query("PRAGMA max_page_count = 1000000", {});
     fill();
     CHECK(current_revision(*database) == 2);
+}
+
+/// In a mount namespace of this process: a file system of one megabyte.
+static bool mount_small(const std::string& folder) {
+    const uid_t user = geteuid();
+    if (unshare(user == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0) return false;
+    if (user != 0) std::ofstream("/proc/self/uid_map") << fmt::format("0 {} 1", user);
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
+    return mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=1m") == 0;
+}
+
+TEST_CASE("sqlite: a file system that is full takes back the whole change") {
+    ScratchFolder folder;
+    const std::string path = folder.file("");
+    CHECK(in_another_process([&]() -> std::string {
+              if (!mount_small(path)) return "can't mount";
+              const auto database = open_database("sqlite:" + path + "small.db", OpenMode::create);
+              migrate(*database);
+              add_note(*database, "203.0.113.10");
+              const std::string result = failure([&] {
+                  for (int batch = 0; batch < 250; ++batch) {
+                      committed(*database, [&](Change& change) {
+                          for (int i = 0; i < 250; ++i) {
+                              assign(change, fmt::format("c{}-{}", batch, i),
+                                     Prefix::parse(fmt::format("10.0.{}.{}", batch, i)), {}, false);
+                          }
+                      });
+                  }
+              });
+              int64_t held = 0;
+              each_assignment(*database, {}, now(), [&](const Assignment&) { ++held; });
+              // Whole batches, one revision each after the first.
+              return fmt::format("{} {}", result.substr(0, result.find(':')),
+                                 held == (current_revision(*database) - 1) * 250 ? "whole" : "torn");
+          }) == "full whole");
 }
 
 TEST_CASE("sqlite: a lock that stays is told with its holder") {
