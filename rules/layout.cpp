@@ -238,6 +238,12 @@ const std::map<std::string, SetShape>& fixed_sets() {
     return sets;
 }
 
+std::optional<SetShape> shape_of(const std::string& set) {
+    if (const auto fixed = fixed_sets().find(set); fixed != fixed_sets().end()) return fixed->second;
+    if (const auto exempt = parse_exempt_set_name(set)) return exempt_shape(*exempt);
+    return std::nullopt;
+}
+
 std::string action_chain(Action action) {
     return action == Action::pass ? std::string() : std::string("consumer_") + word(action);
 }

@@ -28,6 +28,9 @@ SetShape exempt_shape(const ExemptSet&);
 /// Relays, pools, subscriber interfaces, attempts: name and shape.
 const std::map<std::string, SetShape>& fixed_sets();
 
+/// Of one of our sets, by its name alone. nullopt: none of ours.
+std::optional<SetShape> shape_of(const std::string& set);
+
 /// The chain that an action's verdict goes to ("consumer_drop"); empty for pass, which returns.
 std::string action_chain(Action);
 /// The verdict as nft prints it: "goto consumer_drop", "return".

@@ -185,8 +185,8 @@ RuleDraft& RuleDraft::not_routed_back() {
     nftnl_expr_set_u32(fib, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
     nftnl_expr_set_u32(fib, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_OIF);
     nftnl_expr_set_u32(fib, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT);
-    const uint8_t missing = 0;
-    return compare(NFT_CMP_EQ, &missing, 1);
+    const uint32_t missing = 0;
+    return compare(NFT_CMP_EQ, &missing, sizeof missing);
 }
 
 // iifname; oifname
@@ -232,7 +232,6 @@ RuleDraft& RuleDraft::counter() {
 RuleDraft& RuleDraft::reset() {
     nftnl_expr* reject = append("reject");
     nftnl_expr_set_u32(reject, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST);
-    nftnl_expr_set_u8(reject, NFTNL_EXPR_REJECT_CODE, 0);
     return *this;
 }
 
@@ -254,8 +253,12 @@ std::string canonical_code(nftnl_rule& rule) {
         if (named(expression, "counter")) {
             nftnl_expr_set_u64(&expression, NFTNL_EXPR_CTR_PACKETS, 0);
             nftnl_expr_set_u64(&expression, NFTNL_EXPR_CTR_BYTES, 0);
-        } else if (named(expression, "dynset") && nftnl_expr_get_u64(&expression, NFTNL_EXPR_DYNSET_TIMEOUT) == 0) {
-            nftnl_expr_set_u64(&expression, NFTNL_EXPR_DYNSET_TIMEOUT, 0);  // absent and zero mean the set's own
+        } else if (named(expression, "dynset")) {
+            // Absent and zero mean the same, and the kernel writes the zeros.
+            nftnl_expr_set_u64(&expression, NFTNL_EXPR_DYNSET_TIMEOUT,
+                               nftnl_expr_get_u64(&expression, NFTNL_EXPR_DYNSET_TIMEOUT));
+            nftnl_expr_set_u32(&expression, NFTNL_EXPR_DYNSET_FLAGS,
+                               nftnl_expr_get_u32(&expression, NFTNL_EXPR_DYNSET_FLAGS));
         }
     });
     return expressions_payload(&rule);

@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <regex>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -84,8 +86,22 @@ std::string without_timeouts(const std::string& listing) {
     return std::regex_replace(without_expiry(listing), std::regex("([0-9a-f:.]) timeout [0-9a-z]+"), "$1");
 }
 
+std::string sorted(const std::string& listing) {
+    std::vector<std::string> blocks;
+    std::string head, line;
+    for (std::istringstream lines(listing); std::getline(lines, line);) {
+        const bool begins = line.starts_with("\tset ") || line.starts_with("\tmap ") || line.starts_with("\tchain ");
+        if (begins) blocks.emplace_back();
+        if (!line.empty() && line != "}") (blocks.empty() ? head : blocks.back()) += line + "\n";
+    }
+    std::sort(blocks.begin(), blocks.end());
+    for (const std::string& block : blocks) head += block;
+    return head;
+}
+
 std::string without_table_flags(const std::string& listing) {
-    return std::regex_replace(listing, std::regex("(table inet smtpfence \\{[^\\n]*\\n)(\\tflags [^\\n]*\\n)"), "$1");
+    const std::string plain = std::regex_replace(listing, std::regex(" # progname [^\\n]*"), "");
+    return std::regex_replace(plain, std::regex("(table inet smtpfence \\{\\n)(\\tflags [^\\n]*\\n)"), "$1");
 }
 
 }  // namespace smtpfence

@@ -27,7 +27,9 @@ std::string nft(const std::vector<std::string>& arguments, const std::string& in
 /// A listing without " expires 29d23h…", which moves; and without " timeout 30d" as well.
 std::string without_expiry(const std::string& listing);
 std::string without_timeouts(const std::string& listing);
-/// A listing without the "flags" line that an owned table prints.
+/// A listing's sets and chains in the order of their names (nft lists them in that of their creation).
+std::string sorted(const std::string& listing);
+/// A listing without what an owned table adds: its "flags" line and its owner's name.
 std::string without_table_flags(const std::string& listing);
 
 }  // namespace smtpfence

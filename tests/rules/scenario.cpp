@@ -103,4 +103,12 @@ Policy many_rights(uint32_t count, Instant now) {
     return policy;
 }
 
+std::string left_to_do(const Fence& actual, const Fence& desired) {
+    const auto lines = describe(actual, difference(actual, desired, now()));
+    if (lines.empty()) return "";
+    const ChangeLine& first = lines.front();
+    return first.verb + " " + first.object + " " + first.where + " " + first.what + " (" +
+           std::to_string(lines.size()) + " in all)";
+}
+
 }  // namespace smtpfence

@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "rules/fence.hpp"
+#include "rules/difference.hpp"
 
 namespace smtpfence {
 
@@ -20,5 +20,8 @@ Border random_border(std::mt19937& random);
 
 /// `count` exempt IPv4 addresses, 100.64.0.0 upwards, that end in a year.
 Policy many_rights(uint32_t count, Instant now);
+
+/// The first thing that difference() would do now, in words; empty when nothing is left to do.
+std::string left_to_do(const Fence& actual, const Fence& desired);
 
 }  // namespace smtpfence

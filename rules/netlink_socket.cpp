@@ -1,0 +1,188 @@
+#include "rules/netlink_socket.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "rules/kernel.hpp"
+#include "rules/netlink_message.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr int receive_limit = 64 << 20;    // replies of the largest transaction
+constexpr size_t buffer_size = 256 << 10;  // the kernel dumps in pieces of 32 KiB
+constexpr size_t send_margin = 64 << 10;   // of the send limit, for the kernel's own use
+
+[[noreturn]] void fail(int code, const std::string& what) {
+    throw KernelError(code, "netlink socket", "netlink socket: " + what + ": " + std::strerror(code));
+}
+
+Reply parse_error(const nlmsghdr& message) {
+    nlmsgerr error;
+    std::memcpy(&error, NLMSG_DATA(&message), sizeof error);
+    Reply reply{error.msg.nlmsg_seq, -error.error, 0};
+    if ((message.nlmsg_flags & NLM_F_ACK_TLVS) == 0) return reply;
+    size_t skip = NLMSG_HDRLEN + sizeof error;
+    if ((message.nlmsg_flags & NLM_F_CAPPED) == 0) skip += NLMSG_ALIGN(error.msg.nlmsg_len) - sizeof error.msg;
+    if (skip > message.nlmsg_len) return reply;
+    const std::string_view tail(reinterpret_cast<const char*>(&message) + skip, message.nlmsg_len - skip);
+    if (const auto offset = attribute(tail, NLMSGERR_ATTR_OFFS);
+        offset && offset->payload.size() == sizeof reply.offset) {
+        std::memcpy(&reply.offset, offset->payload.data(), sizeof reply.offset);
+    }
+    return reply;
+}
+
+/// Calls `each` for the messages of a datagram.
+template <typename Each>
+void each_message(std::string_view datagram, Each each) {
+    while (datagram.size() >= sizeof(nlmsghdr)) {
+        const auto& message = *reinterpret_cast<const nlmsghdr*>(datagram.data());
+        if (message.nlmsg_len < sizeof(nlmsghdr) || message.nlmsg_len > datagram.size()) return;
+        each(message);
+        datagram.remove_prefix(std::min(datagram.size(), size_t{NLMSG_ALIGN(message.nlmsg_len)}));
+    }
+}
+
+uint32_t first_sequence(const std::string& messages) {
+    nlmsghdr header;
+    std::memcpy(&header, messages.data(), sizeof header);
+    return header.nlmsg_seq;
+}
+
+}  // namespace
+
+NetlinkSocket::NetlinkSocket() : buffer_(buffer_size) {
+    descriptor_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    if (descriptor_ < 0) {
+        const int code = errno == EPROTONOSUPPORT ? EOPNOTSUPP : errno;
+        throw KernelError(
+            code, "nf_tables",
+            std::string("nf_tables can't be reached: ") + std::strerror(errno) + "; load the kernel module nfnetlink");
+    }
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    socklen_t size = sizeof address;
+    const int on = 1;
+    const bool ready = bind(descriptor_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+                       getsockname(descriptor_, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+                       setsockopt(descriptor_, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on) == 0 &&
+                       setsockopt(descriptor_, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) == 0;
+    if (!ready) {
+        const int code = errno;
+        close(descriptor_);
+        fail(code, "can't be set up");
+    }
+    port_ = address.nl_pid;
+    // Needs CAP_NET_ADMIN, as everything here; without it the first request says so.
+    setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUFFORCE, &receive_limit, sizeof receive_limit);
+}
+
+NetlinkSocket::~NetlinkSocket() { close(descriptor_); }
+
+void NetlinkSocket::send(const std::string& bytes) {
+    if (bytes.size() + send_margin > send_limit_) {
+        const auto limit = static_cast<int>(bytes.size() + 2 * send_margin);
+        setsockopt(descriptor_, SOL_SOCKET, SO_SNDBUFFORCE, &limit, sizeof limit);
+        send_limit_ = static_cast<size_t>(limit);
+    }
+    sockaddr_nl kernel{};
+    kernel.nl_family = AF_NETLINK;
+    ssize_t sent = -1;
+    do {
+        sent = sendto(descriptor_, bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0) return;
+    if (errno == EMSGSIZE) {
+        throw KernelError(EMSGSIZE, "transaction",
+                          "a transaction of " + std::to_string(bytes.size()) +
+                              " bytes is larger than this socket may send; run with CAP_NET_ADMIN in the host's user "
+                              "namespace, or raise net.core.wmem_max");
+    }
+    fail(errno, "sending failed");
+}
+
+std::string_view NetlinkSocket::receive(bool wait, bool& lost) {
+    while (true) {
+        const ssize_t size = recv(descriptor_, buffer_.data(), buffer_.size(), MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
+        if (size >= 0 && static_cast<size_t>(size) > buffer_.size()) {
+            buffer_.resize(static_cast<size_t>(size));  // this one is cut; the next of its kind is not
+            lost = true;
+            return {};
+        }
+        if (size >= 0) return {buffer_.data(), static_cast<size_t>(size)};
+        if (errno == EINTR) continue;
+        if (errno == ENOBUFS) {
+            lost = true;
+            if (wait) return {};
+            continue;
+        }
+        if (!wait && errno == EAGAIN) return {};
+        fail(errno, "receiving failed");
+    }
+}
+
+int NetlinkSocket::ask(const std::string& message, const Each& each) {
+    const uint32_t sequence = first_sequence(message);
+    send(message);
+    std::optional<int> answer;
+    while (!answer) {
+        bool lost = false;
+        const std::string_view datagram = receive(true, lost);
+        if (lost) fail(ENOBUFS, "an answer was lost");
+        each_message(datagram, [&](const nlmsghdr& part) {
+            if (part.nlmsg_seq != sequence) return;
+            if (part.nlmsg_type == NLMSG_ERROR) {
+                answer = parse_error(part).error;
+            } else {
+                each(part);
+            }
+        });
+    }
+    return *answer;
+}
+
+bool NetlinkSocket::dump(const std::string& message, const Each& each, int missing) {
+    const uint32_t sequence = first_sequence(message);
+    send(message);
+    bool consistent = true, done = false;
+    int code = 0;
+    while (!done) {
+        bool lost = false;
+        const std::string_view datagram = receive(true, lost);
+        if (lost) consistent = false;
+        each_message(datagram, [&](const nlmsghdr& part) {
+            if (part.nlmsg_seq != sequence) return;
+            if ((part.nlmsg_flags & NLM_F_DUMP_INTR) != 0) consistent = false;
+            if (part.nlmsg_type == NLMSG_ERROR) code = parse_error(part).error;
+            done = done || part.nlmsg_type == NLMSG_ERROR || part.nlmsg_type == NLMSG_DONE;
+            if (part.nlmsg_type >= NLMSG_MIN_TYPE) each(part);
+        });
+    }
+    if (code != 0 && code != missing) fail(code, "reading the table failed");
+    return consistent;
+}
+
+std::vector<Reply> NetlinkSocket::batch(const std::string& messages) {
+    send(messages);
+    // The kernel has done all of it when sending returns: whatever it had to say is waiting.
+    std::vector<Reply> replies;
+    bool lost = false;
+    for (std::string_view datagram = receive(false, lost); !datagram.empty(); datagram = receive(false, lost)) {
+        each_message(datagram, [&](const nlmsghdr& part) {
+            if (part.nlmsg_type == NLMSG_ERROR) replies.push_back(parse_error(part));
+        });
+    }
+    if (lost) {
+        throw KernelError(
+            ENOBUFS, "transaction",
+            "the kernel's answers to a transaction were lost, so that its outcome is unknown; compare again");
+    }
+    return replies;
+}
+
+}  // namespace smtpfence

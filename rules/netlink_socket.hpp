@@ -1,0 +1,59 @@
+#pragma once
+// The conversation with nf_tables over one netlink socket: requests, dumps and batches. It knows how netlink answers,
+// not what is asked.
+//
+// The socket lives as long as the process: closing one after something was deleted waits for a grace period while it
+// holds the kernel's commit lock, and the table's ownership hangs on it.
+
+#include <linux/netlink.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace smtpfence {
+
+/// What the kernel said to one message.
+struct Reply {
+    uint32_t sequence = 0;
+    int error = 0;        ///< errno, positive; 0: acknowledged
+    uint32_t offset = 0;  ///< of the attribute that it refused, from the message's start; 0: not told
+};
+
+class NetlinkSocket {
+public:
+    /// Throws KernelError.
+    NetlinkSocket();
+    ~NetlinkSocket();
+    NetlinkSocket(const NetlinkSocket&) = delete;
+    NetlinkSocket& operator=(const NetlinkSocket&) = delete;
+
+    uint32_t port() const { return port_; }  ///< the kernel's name for this socket: a table's owner
+    uint32_t next_sequence() { return ++sequence_; }
+    /// Marks the sequence numbers up to `last` as used.
+    void skip_sequences(uint32_t last) { sequence_ = last; }
+
+    using Each = std::function<void(const nlmsghdr&)>;
+
+    /// Sends one message that asks for an acknowledgement. Calls `each` for the answers; returns errno, 0 when it was
+    /// answered.
+    int ask(const std::string& message, const Each& each);
+    /// Sends one message that asks for a dump. Calls `each` for every part. False: something changed meanwhile, so that
+    /// the parts may not fit each other. Throws KernelError, except for what `missing` names: then nothing was there.
+    bool dump(const std::string& message, const Each& each, int missing = 0);
+    /// Sends a batch in one piece and returns every reply, in order. Throws KernelError ENOBUFS when replies were lost.
+    std::vector<Reply> batch(const std::string& messages);
+
+private:
+    void send(const std::string& bytes);
+    /// One datagram; empty: nothing there (only when `wait` is false), or replies were lost (`lost`).
+    std::string_view receive(bool wait, bool& lost);
+
+    int descriptor_ = -1;
+    uint32_t port_ = 0;
+    uint32_t sequence_ = 0;
+    size_t send_limit_ = 0;
+    std::vector<char> buffer_;
+};
+
+}  // namespace smtpfence
