@@ -99,11 +99,12 @@ Prefix removed_prefix(const Row& row) { return Prefix::from_key(row.blob(0), row
 // Everything that ends does so first, so that addresses may change hands in any order.
 void replace_assignments(Change& change, RecordWriter& writer, int64_t records) {
     Database& database = change.database();
-    // What the file only repeats is not looked at again.
+    // What the file only repeats is not looked at again. In order of prefix, as that costs half of any order of lines.
     const std::string differing = fmt::format(
         "SELECT {} FROM temp.staged s LEFT JOIN assignment a ON a.first = s.first AND a.length = s.length"
         " AND (a.until IS NULL OR a.until > $2) WHERE s.op = 'assign' AND (a.customer IS NULL"
-        " OR a.customer <> s.customer OR a.source <> $1 OR a.until IS DISTINCT FROM s.until) ORDER BY s.line",
+        " OR a.customer <> s.customer OR a.source <> $1 OR a.until IS DISTINCT FROM s.until)"
+        " ORDER BY s.first, s.length",
         columns);
     find_removals(change,
                   "SELECT a.first, a.length, a.customer, s.line IS NOT NULL FROM assignment a LEFT JOIN temp.staged s"
