@@ -104,15 +104,23 @@ std::string chain_text(const std::string& name, const Chain& chain) {
 
 /// One command for each operation.
 struct Script {
-    std::map<std::string, SetShape> shapes;
     Instant now;
     std::string words;
+    std::map<std::string, SetShape> shapes;
+    std::map<Key, Held> interfaces;  ///< what the map of interfaces holds at this point
 
     std::string of_table(const std::string& name) const { return std::string(table_name) + " " + name; }
 
     void elements(const char* verb, const std::string& set, const std::vector<std::pair<Key, Held>>& elements) {
         words += fmt::format("{} element inet {} {{ {} }}\n", verb, of_table(set),
                              element_list(shapes[set], elements, now, ",\n\t"));
+    }
+
+    /// nft 1.0.6 finds no "vlan*" to delete, so that the map is emptied and filled with what remains.
+    void delete_interfaces(const DeleteElements& remove) {
+        for (const auto& element : remove.elements) interfaces.erase(element.first);
+        words += "flush map inet " + of_table(remove.set) + "\n";
+        if (!interfaces.empty()) elements("add", remove.set, {interfaces.begin(), interfaces.end()});
     }
 
     void operator()(const AddSet& add) {
@@ -124,8 +132,12 @@ struct Script {
     void operator()(const AddChain& add) {
         words += "add chain inet " + of_table(add.name) + (add.hook ? " { " + hook_text(*add.hook) + " }\n" : "\n");
     }
-    void operator()(const AddElements& add) { elements("add", add.set, add.elements); }
+    void operator()(const AddElements& add) {
+        elements("add", add.set, add.elements);
+        if (shapes[add.set].key == KeyKind::interface) interfaces.insert(add.elements.begin(), add.elements.end());
+    }
     void operator()(const DeleteElements& remove) {
+        if (shapes[remove.set].key == KeyKind::interface) return delete_interfaces(remove);
         auto plain = remove.elements;
         for (auto& element : plain) element.second.until = never;  // nft takes no timeout here
         elements("delete", remove.set, plain);
@@ -158,8 +170,11 @@ std::string nft_text(const Fence& fence, Instant now) {
 }
 
 std::string nft_script(const Fence& actual, const Changes& changes, Instant now) {
-    Script script{{}, now, {}};
-    for (const auto& [name, set] : actual.sets) script.shapes[name] = set.shape;
+    Script script{now, {}, {}, {}};
+    for (const auto& [name, set] : actual.sets) {
+        script.shapes[name] = set.shape;
+        if (set.shape.key == KeyKind::interface) script.interfaces = set.elements;
+    }
     if (actual.empty() && !changes.empty()) {
         script.words = fmt::format("add table inet {} {{ comment \"{}\"; }}\n", table_name, table_comment);
     }
