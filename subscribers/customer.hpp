@@ -43,7 +43,8 @@ struct Assigned {
     std::vector<Assignment> taken;  ///< ended for others because of `take`
 };
 
-/// `until` in the past, length 0: Refused (invalid). Held by another customer, wholly or in part: conflict, names the holder and
+/// `until` in the past, length 0: Refused (invalid). Held by another customer, wholly or in part: conflict, names the
+/// holder and
 /// `--take`; with `take`, equal or narrower assignments of others are ended and returned, a wider one is a conflict.
 /// The same customer and prefix with another `until`: updates it (absent `until`: leaves it as it is).
 Assigned assign(Change&, std::string_view customer, const Prefix&, std::optional<Instant> until, bool take);
