@@ -17,7 +17,6 @@ PROGRAM = os.path.realpath(os.environ.get("SMTPFENCE", os.path.join(ROOT, "build
 # /etc and /var/lib become copies that end with the namespace, so that the examples may use the real paths.
 PRIVATE = """
 set -eu
-mount --make-rprivate /
 cp -a /etc "$1/etc"
 mount --bind "$1/etc" /etc
 mkdir "$1/lib"
@@ -43,7 +42,8 @@ class Readme(unittest.TestCase):
         with open(f"{folder}/examples.sh", "w") as script:
             script.write("set -x\n" + "\n".join(blocks))
         environment = {"PATH": f"{folder}/bin:{os.environ['PATH']}:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8", "HOME": folder}
-        done = subprocess.run(["unshare", "--mount", "--net", "bash", "-c", PRIVATE, "bash", folder, ROOT], env=environment,
+        private = [f"{ROOT}/packaging/private_mounts.py", "unshare", "--net"]
+        done = subprocess.run([*private, "bash", "-c", PRIVATE, "bash", folder, ROOT], env=environment,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         sys.stderr.write(done.stdout + done.stderr)
         self.assertEqual(done.returncode, 0, "an example of README.md failed; the last command shown is it")
