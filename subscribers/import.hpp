@@ -9,10 +9,9 @@
 //   kinds). Rows of that source that it doesn't name are removed: assignments released, exemptions revoked. Left out
 //   keys have their defaults: no `until`, no name, no note, action drop. A row of another source is a conflict, unless
 //   the record says "take". `release` and `revoke` are refused: what is left out is released and revoked.
-// exempt, in both: never moves an expiry without an `until` of its own, never revives what was revoked or ran out
-// unless
-//   `ticket` or `until` is another one. A record that says what its source said before (the change log knows) is not
-//   news: where somebody else changed the exemption since, it is skipped. In replace mode an exemption of another
+// exempt, in both: never moves an expiry without an `until` of its own, and never revives what was revoked or ran out
+//   unless `ticket` or `until` is another one. A record that says what its source said before (the change log knows) is
+//   no news: where somebody else changed the exemption since, it is skipped. In replace mode an exemption of another
 //   source is a conflict only if the record would write.
 
 #include <functional>

@@ -15,9 +15,9 @@ std::optional<Assignment> find_assignment(Database&, const Prefix&);
 /// A row that overlaps, of another customer, that is not over at `at`.
 std::optional<Assignment> held_by_other(Database&, const Prefix&, const std::string& customer, Instant at);
 
-/// Makes the row `after`, whatever stands there, and records the step from `before` (what stood there; nullopt: nothing).
-/// The assignment's customer must exist and nobody else may hold an overlapping prefix; its `since` is Change::time()
-/// where there was no row.
+/// Makes the row `after`, whatever stands there, and records the step from `before`, which is what stood there
+/// (nullopt: nothing). An assignment's customer must exist, and nobody else may hold an overlapping prefix; its `since`
+/// is Change::time() where there was no row.
 void put(Change&, const std::optional<Relay>& before, const Relay& after);
 void put(Change&, const std::optional<Pool>& before, const Pool& after);
 void put(Change&, const std::optional<Assignment>& before, const Assignment& after);
