@@ -16,6 +16,8 @@ namespace {
 constexpr uint32_t attempts_size = 65536;
 constexpr Seconds attempts_timeout{3600};
 
+constexpr const char* later_fragment_comment = "later fragment: worthless without its first one";
+
 constexpr std::array both_families = {Family::v4, Family::v6};
 
 std::string digit(Family family) { return family == Family::v4 ? "4" : "6"; }
@@ -69,7 +71,7 @@ Rule pool_rule(Family family, End end) {
 Rule attempt_rule(Family family) {
     const std::string set = "attempts" + digit(family);
     return RuleDraft()
-        .port_is_25(End::destination)
+        .tcp_port_is_25(End::destination)
         .opens_connection()
         .address(family, End::source)
         .remember(set)
@@ -82,41 +84,68 @@ Rule jump_rule(const std::string& chain, const std::string& comment) {
     return RuleDraft().verdict(NFT_JUMP, chain).rule("jump " + chain, comment);
 }
 
+// meta l4proto != tcp accept
+Rule other_protocol_rule() {
+    return RuleDraft().is_tcp(false).verdict(NF_ACCEPT).rule("meta l4proto != tcp accept", "not tcp");
+}
+
+// frag frag-off != 0 accept
+Rule later_fragment6_rule() {
+    return RuleDraft()
+        .later_fragment(Family::v6)
+        .verdict(NF_ACCEPT)
+        .rule("frag frag-off != 0 accept", later_fragment_comment);
+}
+
+// What is neither from nor to port 25 leaves after four comparisons: family, fragment offset, and either port. The
+// ports come before the protocol, because nearly all packets have others, whatever they are. The fragment offset comes
+// before the ports, because kernels read "ports" from the middle of a segment.
 std::vector<Rule> border_rules() {
     std::vector<Rule> rules;
-    // tcp dport != 25 goto other_ports
+    // ip frag-off & 8191 != 0 goto fragments
+    rules.push_back(RuleDraft()
+                        .fragment()
+                        .verdict(NFT_GOTO, "fragments")
+                        .rule("ip frag-off & 8191 != 0 goto fragments", "no ports in it"));
+    // th dport != 25 goto other_ports
     rules.push_back(RuleDraft()
                         .port_is_25(End::destination, false)
                         .verdict(NFT_GOTO, "other_ports")
-                        .rule("tcp dport != 25 goto other_ports", "readable, and not to port 25"));
-    // meta l4proto != tcp accept
-    rules.push_back(RuleDraft().is_tcp(false).verdict(NF_ACCEPT).rule("meta l4proto != tcp accept", "not tcp"));
-    // ip frag-off & 8191 > 1 accept
-    rules.push_back(RuleDraft()
-                        .later_fragment(Family::v4)
-                        .verdict(NF_ACCEPT)
-                        .rule("ip frag-off & 8191 > 1 accept", "later fragment: worthless without its first one"));
-    // frag frag-off != 0 accept
-    rules.push_back(RuleDraft()
-                        .later_fragment(Family::v6)
-                        .verdict(NF_ACCEPT)
-                        .rule("frag frag-off != 0 accept", "later fragment: worthless without its first one"));
-    rules.push_back(jump_rule("outbound", "to port 25, or ports out of sight (RFC 3128, RFC 7112)"));
+                        .rule("th dport != 25 goto other_ports", "readable, and not to port 25"));
+    rules.push_back(other_protocol_rule());
+    rules.push_back(later_fragment6_rule());
+    rules.push_back(jump_rule("outbound", "to port 25, or ports out of sight (RFC 7112)"));
     // tcp sport != 25 accept
     rules.push_back(RuleDraft()
-                        .port_is_25(End::source, false)
+                        .tcp_port_is_25(End::source, false)
                         .verdict(NF_ACCEPT)
                         .rule("tcp sport != 25 accept", "not from port 25 as well"));
     rules.push_back(jump_rule("inbound", "from port 25, or ports out of sight"));
     return rules;
 }
 
-// tcp sport 25 goto inbound
+// th sport 25 goto replies
 std::vector<Rule> other_ports_rules() {
     return {RuleDraft()
                 .port_is_25(End::source)
-                .verdict(NFT_GOTO, "inbound")
-                .rule("tcp sport 25 goto inbound", "from port 25: the replies to mail")};
+                .verdict(NFT_GOTO, "replies")
+                .rule("th sport 25 goto replies", "from port 25")};
+}
+
+std::vector<Rule> replies_rules() {
+    return {other_protocol_rule(), later_fragment6_rule(), jump_rule("inbound", "what mail servers answer")};
+}
+
+std::vector<Rule> fragments_rules() {
+    std::vector<Rule> rules = {other_protocol_rule()};
+    // ip frag-off & 8191 > 1 accept
+    rules.push_back(RuleDraft()
+                        .later_fragment(Family::v4)
+                        .verdict(NF_ACCEPT)
+                        .rule("ip frag-off & 8191 > 1 accept", later_fragment_comment));
+    rules.push_back(jump_rule("outbound", "cuts the tcp header: nobody needs that (RFC 3128)"));
+    rules.push_back(jump_rule("inbound", "cuts the tcp header: nobody needs that (RFC 3128)"));
+    return rules;
 }
 
 std::vector<Rule> outbound_rules(const std::vector<ExemptSet>& exempt) {
@@ -254,6 +283,8 @@ std::map<std::string, Chain> chains_with(std::vector<ExemptSet> exempt) {
     std::sort(exempt.begin(), exempt.end(), longest_first);
     return {{"border", {Hook{}, border_rules()}},
             {"other_ports", {{}, other_ports_rules()}},
+            {"replies", {{}, replies_rules()}},
+            {"fragments", {{}, fragments_rules()}},
             {"outbound", {{}, outbound_rules(exempt)}},
             {"inbound", {{}, inbound_rules(exempt)}},
             {"consumer_drop", {{}, drop_rules()}},

@@ -125,13 +125,15 @@ RuleDraft& RuleDraft::is_tcp(bool yes) {
     return load_meta(NFT_META_L4PROTO).compare(yes ? NFT_CMP_EQ : NFT_CMP_NEQ, &tcp, sizeof tcp);
 }
 
-// tcp dport 25; tcp sport != 25
+// th dport 25; th sport != 25
 RuleDraft& RuleDraft::port_is_25(End end, bool yes) {
     const uint16_t port_be = htons(25);
-    return is_tcp()
-        .load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, end == End::destination ? destination_port : source_port, 2)
+    return load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, end == End::destination ? destination_port : source_port, 2)
         .compare(yes ? NFT_CMP_EQ : NFT_CMP_NEQ, &port_be, sizeof port_be);
 }
+
+// tcp dport 25; tcp sport != 25
+RuleDraft& RuleDraft::tcp_port_is_25(End end, bool yes) { return is_tcp().port_is_25(end, yes); }
 
 // tcp flags syn / syn,ack
 RuleDraft& RuleDraft::opens_connection() {
@@ -158,16 +160,28 @@ RuleDraft& RuleDraft::masked(Family family, uint8_t length) {
     return mask(value.address().data(), bits(family) / 8U);
 }
 
+// ip frag-off & 8191
+RuleDraft& RuleDraft::load_fragment_offset() {
+    const uint8_t ipv4 = NFPROTO_IPV4;
+    const uint16_t offset_be = htons(0x1fff);
+    return load_meta(NFT_META_NFPROTO)
+        .compare(NFT_CMP_EQ, &ipv4, 1)
+        .load_payload(NFT_PAYLOAD_NETWORK_HEADER, ipv4_fragment, 2)
+        .mask(&offset_be, 2);
+}
+
+// ip frag-off & 8191 != 0
+RuleDraft& RuleDraft::fragment() {
+    const uint16_t zero = 0;
+    return load_fragment_offset().compare(NFT_CMP_NEQ, &zero, 2);
+}
+
 // ip frag-off & 8191 > 1; frag frag-off != 0
 RuleDraft& RuleDraft::later_fragment(Family family) {
-    const uint8_t protocol = family == Family::v4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
-    load_meta(NFT_META_NFPROTO).compare(NFT_CMP_EQ, &protocol, 1);
-    if (family == Family::v4) {
-        const uint16_t offset_be = htons(0x1fff), one_be = htons(1);
-        return load_payload(NFT_PAYLOAD_NETWORK_HEADER, ipv4_fragment, 2)
-            .mask(&offset_be, 2)
-            .compare(NFT_CMP_GT, &one_be, 2);
-    }
+    const uint16_t one_be = htons(1);
+    if (family == Family::v4) return load_fragment_offset().compare(NFT_CMP_GT, &one_be, 2);
+    const uint8_t ipv6 = NFPROTO_IPV6;
+    load_meta(NFT_META_NFPROTO).compare(NFT_CMP_EQ, &ipv6, 1);
     nftnl_expr* header = append("exthdr");
     nftnl_expr_set_u32(header, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
     nftnl_expr_set_u8(header, NFTNL_EXPR_EXTHDR_TYPE, fragment_header);

@@ -2,7 +2,7 @@
 // One rule's expressions in the kernel's form: written statement by statement, brought to the canonical form in which
 // the kernel's answer and our own rules compare equal, and searched for the sets and chains that they name.
 //
-//   Rule rule = RuleDraft().port_is_25(End::source).verdict(NFT_GOTO, "inbound").rule("tcp sport 25 goto inbound", "");
+//   Rule rule = RuleDraft().tcp_port_is_25(End::source).verdict(NF_DROP).rule("tcp sport 25 drop", "");
 
 #include <memory>
 
@@ -24,19 +24,21 @@ public:
     RuleDraft(const RuleDraft&) = delete;
     RuleDraft& operator=(const RuleDraft&) = delete;
 
-    RuleDraft& is_tcp(bool yes = true);             ///< meta l4proto tcp
-    RuleDraft& port_is_25(End, bool yes = true);    ///< tcp dport 25
-    RuleDraft& opens_connection();                  ///< tcp flags syn / syn,ack (no test of the protocol)
-    RuleDraft& address(Family, End);                ///< ip saddr, into the register
-    RuleDraft& masked(Family, uint8_t length);      ///< & 255.255.255.0
-    RuleDraft& later_fragment(Family);              ///< ip frag-off & 8191 > 1; frag frag-off != 0
-    RuleDraft& not_routed_back();                   ///< fib saddr . iif oif missing
-    RuleDraft& interface(End);                      ///< iifname, oifname, into the register
-    RuleDraft& in(const std::string& set);          ///< @set
-    RuleDraft& verdict_of(const std::string& map);  ///< vmap @map
-    RuleDraft& remember(const std::string& set);    ///< update @set { ... }
-    RuleDraft& counter();                           ///< counter
-    RuleDraft& reset();                             ///< reject with tcp reset
+    RuleDraft& is_tcp(bool yes = true);               ///< meta l4proto tcp
+    RuleDraft& port_is_25(End, bool yes = true);      ///< th dport 25, of any protocol
+    RuleDraft& tcp_port_is_25(End, bool yes = true);  ///< tcp dport 25
+    RuleDraft& opens_connection();                    ///< tcp flags syn / syn,ack (no test of the protocol)
+    RuleDraft& address(Family, End);                  ///< ip saddr, into the register
+    RuleDraft& masked(Family, uint8_t length);        ///< & 255.255.255.0
+    RuleDraft& fragment();                            ///< ip frag-off & 8191 != 0
+    RuleDraft& later_fragment(Family);                ///< ip frag-off & 8191 > 1; frag frag-off != 0
+    RuleDraft& not_routed_back();                     ///< fib saddr . iif oif missing
+    RuleDraft& interface(End);                        ///< iifname, oifname, into the register
+    RuleDraft& in(const std::string& set);            ///< @set
+    RuleDraft& verdict_of(const std::string& map);    ///< vmap @map
+    RuleDraft& remember(const std::string& set);      ///< update @set { ... }
+    RuleDraft& counter();                             ///< counter
+    RuleDraft& reset();                               ///< reject with tcp reset
     RuleDraft& verdict(int32_t code, const std::string& chain = {});  ///< accept, drop, return, jump and goto
 
     /// `nft` is the text that all this has in `nft list`.
@@ -46,6 +48,7 @@ private:
     nftnl_expr* append(const char* name);
     RuleDraft& load_meta(uint32_t key);
     RuleDraft& load_payload(uint32_t base, uint32_t offset, uint32_t size);
+    RuleDraft& load_fragment_offset();
     RuleDraft& compare(uint32_t operation, const void* value, uint32_t size);
     RuleDraft& mask(const void* value, uint32_t size);
 

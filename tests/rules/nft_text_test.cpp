@@ -46,7 +46,8 @@ TEST_CASE("nft_text: begins like a document") {
 )"));
     CHECK_THAT(text, Catch::Contains(R"(	chain border {
 		type filter hook forward priority filter - 10; policy accept;
-		tcp dport != 25 goto other_ports comment "readable, and not to port 25"
+		ip frag-off & 8191 != 0 goto fragments comment "no ports in it"
+		th dport != 25 goto other_ports comment "readable, and not to port 25"
 		meta l4proto != tcp accept comment "not tcp"
 )"));
     CHECK(nft_text({}, test_time()).empty());
