@@ -217,7 +217,6 @@ int run_export(Invocation& run, const ExportWords& words) {
         throw Refused(Refusal::usage,
                       fmt::format("--source does not fit --what {}: it is about all sources", words.what));
     const bool text = wants_text(run, words);
-    const Reading reading(run.database());
     if (words.what == "pbl") {
         write_pbl(run, text, at);
     } else if (text) {

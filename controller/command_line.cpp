@@ -8,6 +8,7 @@
 #include <map>
 
 #include "controller/commands.hpp"
+#include "controller/standard_output.hpp"
 #include "rules/kernel.hpp"
 
 namespace smtpfence {
@@ -24,7 +25,7 @@ struct Command {
 // The whole program.
 constexpr Command commands[] = {
     {"init", "create the database, or migrate it to this program's schema", init_command,
-     "smtpfence --database sqlite:/var/lib/smtpfence/subscribers.db init"},
+     "smtpfence init\nsmtpfence init --database sqlite:/var/lib/smtpfence/subscribers.db"},
 
     {"relay add", "add prefixes of the ISP's outbound mail relays", relay_add,
      "smtpfence relay add 203.0.113.10 203.0.113.11 --note 'outbound cluster'\n"
@@ -155,6 +156,16 @@ public:
         throw Refused(Refusal::usage, "no command: see smtpfence --help");
     }
 
+    /// The words of the command as far as they were understood.
+    std::string deepest() const {
+        std::string all = app_.get_name();
+        for (const CLI::App* app = &app_; !app->get_subcommands().empty();) {
+            app = app->get_subcommands().front();
+            all += " " + app->get_name();
+        }
+        return all;
+    }
+
 private:
     CLI::App& group(const std::string& name) {
         if (const auto known = groups_.find(name); known != groups_.end()) return *known->second;
@@ -192,12 +203,12 @@ private:
 
 void complain(std::string_view what) { std::cerr << "smtpfence: " << visible(what) << '\n'; }
 
-// Standard output is where the data was promised to be: not getting all of it there is a failure.
-int flushed(int code) {
-    errno = 0;
-    if (std::cout.flush()) return code;
-    if (errno != EPIPE)
-        complain(fmt::format("standard output: {}", errno ? std::strerror(errno) : "could not be written"));
+// Standard output is where the data was promised to be: not getting all of it there is a failure. A reader that has
+// seen enough needs no message.
+int flushed(int code, const StandardOutput& output) {
+    std::cout.flush();
+    if (output.error() == 0) return code;
+    if (output.error() != EPIPE) complain(fmt::format("standard output: {}", std::strerror(output.error())));
     return code == 0 ? 1 : code;
 }
 
@@ -214,7 +225,7 @@ int parse_and_run(Words& words, int argc, const char* const* argv) {
         words.app().exit(asked, std::cout, std::cerr);
         return 0;
     } catch (const CLI::ParseError& error) {
-        complain(fmt::format("{}: see smtpfence --help", error.what()));
+        complain(fmt::format("{}: see {} --help", error.what(), words.deepest()));
         return exit_code(error);
     }
     Invocation invocation(words.global());
@@ -241,7 +252,7 @@ int guarded(Words& words, int argc, const char* const* argv) {
         return error.code() == std::errc::permission_denied || error.code() == std::errc::operation_not_permitted ? 5
                                                                                                                   : 1;
     } catch (const std::exception& error) {
-        complain(error.what());
+        if (std::cout) complain(error.what());  // else flushed() says why
         return 1;
     }
 }
@@ -256,8 +267,12 @@ std::vector<Prefix> parse_prefixes(const std::vector<std::string>& texts) {
 }
 
 int run_command_line(int argc, const char* const* argv) {
+    StandardOutput output;
+    std::streambuf* const before = std::cout.rdbuf(&output);
     Words words;
-    return flushed(guarded(words, argc, argv));
+    const int code = flushed(guarded(words, argc, argv), output);
+    std::cout.rdbuf(before);
+    return code;
 }
 
 }  // namespace smtpfence

@@ -1,7 +1,6 @@
 #include "controller/enforced.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "subscribers/customer.hpp"
 
@@ -32,10 +31,8 @@ int commit_and_answer(Invocation& run, Change& change, std::optional<Seconds> wa
     if (wait) routers = await_routers(run.database(), revision, committed, *wait);
     thing["revision"] = revision;
     thing["routers"] = json_of(routers);
-    const auto prefixes = thing["prefixes"].get<std::vector<std::string>>();
-    const std::string about = prefixes.empty() ? "" : fmt::format(" ({})", fmt::join(prefixes, ", "));
-    const std::string effect = wait ? sentence(routers) : fmt::format("revision {}, not waited for", revision);
-    run.output().result(thing, fmt::format("{}; {}{}", text, effect, about));
+    run.output().result(thing,
+                        fmt::format("{}; {}", text, wait ? sentence(routers) : fmt::format("revision {}", revision)));
     return !wait || all_enforce(routers) ? 0 : exit_not_enforced;
 }
 

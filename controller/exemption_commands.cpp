@@ -56,6 +56,11 @@ void warn_holds_nothing(Invocation& run, const std::string& customer, const std:
         fmt::format("{} holds no address: the exemption lies dormant until one is assigned; {}", customer, near));
 }
 
+// " (100.64.3.7/32, 2001:db8::/56)"
+std::string in_brackets(const std::vector<std::string>& prefixes) {
+    return prefixes.empty() ? "" : fmt::format(" ({})", fmt::join(prefixes, ", "));
+}
+
 template <typename Write>
 Execution write_grant(CLI::App& app, const char* words, Write write) {
     auto options = declare_grant(app);
@@ -72,7 +77,8 @@ Execution write_grant(CLI::App& app, const char* words, Write write) {
         return commit_and_answer(
             run, change, wait,
             {{"customer", grant.customer}, {"revision", nullptr}, {"until", until}, {"prefixes", prefixes}},
-            fmt::format("{}: {} until {}", wrote ? "exempt" : "exempt already", grant.customer, until));
+            fmt::format("{}: {} until {}{}", wrote ? "exempt" : "exempt already", grant.customer, until,
+                        in_brackets(prefixes)));
     };
 }
 
@@ -93,11 +99,11 @@ Execution exempt_revoke(CLI::App& app) {
         Database& database = run.database(OpenMode::write);
         Change change(database, run.actor(), "exempt revoke", options->reason);
         const bool wrote = revoke_exemption(change, options->customer, options->reason);
+        const auto prefixes = held_prefixes(database, options->customer);
         return commit_and_answer(run, change, wait,
-                                 {{"customer", options->customer},
-                                  {"revision", nullptr},
-                                  {"prefixes", held_prefixes(database, options->customer)}},
-                                 fmt::format("{}: {}", wrote ? "exempt no more" : "was not exempt", options->customer));
+                                 {{"customer", options->customer}, {"revision", nullptr}, {"prefixes", prefixes}},
+                                 fmt::format("{}: {}{}", wrote ? "exempt no more" : "was not exempt", options->customer,
+                                             in_brackets(prefixes)));
     };
 }
 

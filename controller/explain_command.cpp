@@ -101,6 +101,7 @@ Json explain(Invocation& run, KernelWitness& witness, const Question& question, 
             {"rule", judgement.rule},
             {"element", judgement.element.empty() ? Json() : Json(judgement.element)},
             {"exemption", found.exemption ? shown(*found.exemption, question.at) : Json()},
+            {"exempt", judgement.exempt},
             {"exempt_until", json_of(until)},
             {"kernel_agrees", kernel ? Json(agree(judgement, *kernel)) : Json()},
             {"kernel_verdict", kernel ? Json(word(kernel->verdict)) : Json()},
@@ -116,10 +117,11 @@ std::string title(const Json& item) {
         means = "blocked (" + verdict + ")";
     } else if (verdict == "observe") {
         means = "let through and counted (observe)";
-    } else if (!item["exempt_until"].is_null()) {
+    } else if (item["exempt"].get<bool>()) {
         means = "open (exempt)";
     } else if (!item["element"].is_null()) {
-        means = "open (pass)";
+        const bool relay = item["element"].get<std::string>().find(" in relay") != std::string::npos;
+        means = relay ? "open (relay)" : "open (pass)";
     }
     const std::string to = item["to"].is_null() ? "" : " to " + item["to"].get<std::string>();
     return fmt::format("{}: port 25{} is {}", item["address"].get<std::string>(), to, means);
@@ -165,7 +167,7 @@ void print_card(Invocation& run, const Json& item) {
 void print_list(Invocation& run, const std::vector<Json>& items) {
     std::vector<Column> columns;
     for (const char* key : {"address", "customer", "prefix", "pool", "verdict", "rule", "element", "exemption",
-                            "exempt_until", "kernel_agrees", "kernel_verdict", "revision", "at", "to"}) {
+                            "exempt", "exempt_until", "kernel_agrees", "kernel_verdict", "revision", "at", "to"}) {
         columns.push_back({key, key});
     }
     Listing listing(run.output(), columns);

@@ -1,0 +1,87 @@
+#include "controller/waiting.hpp"
+
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "subscribers/scratch.hpp"
+
+using namespace smtpfence;
+using namespace std::chrono_literals;
+
+namespace {
+
+void report(Database& database, const std::string& router, Revision revision, Seconds age = Seconds{0},
+            std::optional<std::string> error = {}) {
+    Report made;
+    made.router = router;
+    made.revision = revision;
+    made.heartbeat = now() - age;
+    made.error = error;
+    made.version = "1";
+    write_report(database, made);
+}
+
+std::vector<Awaited> await(Database& database, Revision revision, Seconds limit) {
+    return await_routers(database, revision, std::chrono::steady_clock::now(), limit);
+}
+
+}  // namespace
+
+TEST_CASE("waiting: with no router there is nothing to wait for") {
+    ScratchDatabase database;
+    const auto started = std::chrono::steady_clock::now();
+    const auto answers = await(*database, 1, Seconds{30});
+    CHECK(std::chrono::steady_clock::now() - started < 10s);
+    CHECK(answers.empty());
+    CHECK_FALSE(all_enforce(answers));
+    CHECK(sentence(answers) == "not enforced: no router has reported");
+}
+
+TEST_CASE("waiting: a router at the revision or beyond it enforces") {
+    ScratchDatabase database;
+    report(*database, "edge1", 5);
+    report(*database, "edge2", 6);
+    const auto answers = await(*database, 5, Seconds{30});
+    CHECK(all_enforce(answers));
+    CHECK(json_of(answers)[1]["router"] == "edge2");
+    CHECK(json_of(answers)[1]["enforced"] == true);
+    CHECK(json_of(answers)[1]["milliseconds"].is_number());
+    CHECK(sentence(answers).starts_with("enforced on edge1 in "));
+}
+
+TEST_CASE("waiting: a router without a heartbeat is named at once") {
+    ScratchDatabase database;
+    report(*database, "edge1", 5);
+    report(*database, "gone", 5, heartbeat_limit);
+    const auto started = std::chrono::steady_clock::now();
+    const auto answers = await(*database, 5, Seconds{30});
+    CHECK(std::chrono::steady_clock::now() - started < 10s);
+    CHECK_FALSE(all_enforce(answers));
+    CHECK(sentence(answers).find("; not enforced on gone (no heartbeat since ") != std::string::npos);
+}
+
+TEST_CASE("waiting: a router that is late is named with its error") {
+    ScratchDatabase database;
+    report(*database, "edge1", 4, Seconds{0}, "kernel: set exempt4_32 is full");
+    report(*database, "edge2", 4);
+    const auto answers = await(*database, 5, Seconds{1});
+    REQUIRE(answers.size() == 2);
+    CHECK(answers[0].reason == "kernel: set exempt4_32 is full");
+    CHECK(answers[1].reason == "still at revision 4, not yet at 5");
+    CHECK(json_of(answers)[0]["milliseconds"].is_null());
+}
+
+TEST_CASE("waiting: ends as soon as the report of another session arrives") {
+    ScratchDatabase database;
+    report(*database, "edge1", 4);
+    std::thread router([&] {
+        auto session = database.open();
+        std::this_thread::sleep_for(50ms);
+        report(*session, "edge1", 5);
+    });
+    const auto answers = await(*database, 5, Seconds{30});
+    router.join();
+    REQUIRE(all_enforce(answers));
+    CHECK(answers[0].milliseconds >= 40);
+    CHECK(answers[0].milliseconds < 10000);
+}
