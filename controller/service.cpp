@@ -170,7 +170,8 @@ private:
                 follow_due_ = true;
             }
             look(t);
-            answer_requests(t);
+            look_for_requests(t);
+            changes_ = 0;
             if (follow_due_ && kernel_retry_.due(t)) follow(t);
             write(t);
             database_retry_.succeeded();
@@ -202,14 +203,15 @@ private:
         try {
             const Pass pass = enforcement_.follow(*database_, now());
             follow_due_ = false;
+            changes_ = pass.changes;
             last_pass_ = verified_at_ = now();
             kernel_retry_.succeeded();
             trouble_.clear(now());
             if (pass.changes > 0) {
                 const std::chrono::duration<double, std::milli> took = Steady::now() - t;
                 journal(Level::notice,
-                        fmt::format("revision {} enforced: {} changes in {} transactions, {:.1f} ms", pass.revision,
-                                    pass.changes, pass.transactions, took.count()),
+                        fmt::format("revision {} enforced: {} change{}, {:.1f} ms", pass.revision, pass.changes,
+                                    pass.changes == 1 ? "" : "s", took.count()),
                         {{"REVISION", std::to_string(pass.revision)}, {"CHANGES", std::to_string(pass.changes)}});
             }
             if (reported_ != pass.revision) report_due_ = true;
@@ -223,22 +225,30 @@ private:
     }
 
     /// `apply` on this machine asks for a pass and waits for its result.
-    void answer_requests(Steady::time_point t) {
-        for (const ApplyRequest& request : open_requests(*database_, configuration_.router)) {
-            next_verify_ = t;
-            check_kernel(t);
-            follow(t);
-            nlohmann::json answer{{"ok", !trouble_.reason()}, {"revision", enforcement_.revision().value_or(0)}};
+    void look_for_requests(Steady::time_point t) {
+        asked_ = open_requests(*database_, configuration_.router);
+        if (asked_.empty()) return;
+        next_verify_ = t;
+        check_kernel(t);
+        follow_due_ = true;
+    }
+
+    void answer_requests() {
+        for (const ApplyRequest& request : asked_) {
+            nlohmann::json answer{
+                {"ok", !trouble_.reason()}, {"revision", enforcement_.revision().value_or(0)}, {"changes", changes_}};
             if (trouble_.reason()) answer["error"] = *trouble_.reason();
-            journal(Level::info, fmt::format("apply requested by {}", request.login));
             answer_request(*database_, request.number, answer.dump());
+            journal(Level::info, fmt::format("apply requested by {}: {}", request.login, answer.dump()));
         }
+        asked_.clear();
     }
 
     /// What the service writes may fail (disk full, locked by a long import) while reading goes on.
     void write(Steady::time_point t) {
         if (!write_retry_.due(t)) return;
         try {
+            answer_requests();
             report(t);
             read_attempts(t);
             forget(t);
@@ -388,6 +398,8 @@ private:
     Enforcement enforcement_;
     std::unique_ptr<Database> database_;  ///< null while it can't be reached
 
+    std::vector<ApplyRequest> asked_;  ///< requests that the next report answers
+    size_t changes_ = 0;               ///< of this turn's pass
     bool stopping_ = false;
     bool ready_ = false;
     bool woken_ = false;  ///< the database's descriptor became readable

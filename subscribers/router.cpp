@@ -14,12 +14,16 @@ namespace {
 class Reporting {
 public:
     explicit Reporting(Database& database) : database_(database) { database_.begin_reporting(); }
+    /// For what a person asked for: waits for the lock as other writers do.
+    static Reporting patiently(Database& database) { return {database, true}; }
     ~Reporting() { database_.rollback(); }  // nothing after commit()
     Reporting(const Reporting&) = delete;
     Reporting& operator=(const Reporting&) = delete;
     void commit() { database_.commit(); }
 
 private:
+    Reporting(Database& database, bool) : database_(database) { database_.begin_writing(); }
+
     Database& database_;
 };
 
@@ -67,7 +71,7 @@ std::vector<Report> reports(Database& database) {
 }
 
 bool forget_router(Database& database, std::string_view router) {
-    Reporting reporting(database);
+    Reporting reporting = Reporting::patiently(database);
     const std::string name(router);
     const bool known = database.query("DELETE FROM router WHERE name = $1", {name}) != 0;
     const bool counted = database.query("DELETE FROM attempt_counter WHERE router = $1", {name}) != 0;
@@ -76,7 +80,7 @@ bool forget_router(Database& database, std::string_view router) {
 }
 
 int64_t request_apply(Database& database, std::string_view router, const Actor& actor) {
-    Reporting reporting(database);
+    Reporting reporting = Reporting::patiently(database);
     int64_t number = 0;
     database.query(
         "INSERT INTO apply_request (router, login, operator, host, time) VALUES ($1, $2, $3, $4, $5) RETURNING number",

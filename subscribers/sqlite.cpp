@@ -28,6 +28,7 @@ using Kind = DatabaseError::Kind;
 
 constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against other programs' files
 constexpr int lock_wait_milliseconds = 10'000;
+constexpr int report_wait_milliseconds = 100;
 constexpr std::string_view scheme = "sqlite:";
 constexpr std::string_view memory = ":memory:";
 
@@ -233,8 +234,9 @@ void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const
     const Kind kind = kind_of(extended == SQLITE_OK ? result : extended, system_error);
     if (kind == Kind::locked) {
         const std::string holder = lock_holder(path_);
-        throw DatabaseError(kind, fmt::format("{} has been locked{} for {} s; {}", name(), holder,
-                                              lock_wait_milliseconds / 1000, advice(kind, path_)));
+        const int waited = connection_.flushes ? lock_wait_milliseconds : report_wait_milliseconds;
+        throw DatabaseError(kind, fmt::format("{} has been locked{} for {} s; {}", name(), holder, waited / 1000.0,
+                                              advice(kind, path_)));
     }
     std::string why = connection ? sqlite3_errmsg(connection) : sqlite3_errstr(result);
     const int primary = extended & 0xff;
@@ -422,6 +424,7 @@ void Sqlite::begin_immediately(bool flush) {
     if (connection_.flushes != flush) {
         query(flush ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", {});
         connection_.flushes = flush;
+        sqlite3_busy_timeout(connection_.handle.get(), flush ? lock_wait_milliseconds : report_wait_milliseconds);
     }
     query("BEGIN IMMEDIATE", {});
 }
