@@ -5,11 +5,11 @@ import glob
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 
 from network import FAMILIES, PATIENCE
@@ -48,7 +48,7 @@ class Service:
         self.configuration = os.path.join(self.directory, "config.toml")
         self.database = os.path.join(self.directory, "subscribers.db")
         self.configure(subscriber, poll, action)
-        self.process = self.log = self.notifications = None
+        self.process = self.log = self.notifications = self.listener = None
         self.said = []
 
     def configure(self, subscriber=("bng0", "vlan*"), poll="60s", action="drop"):
@@ -93,19 +93,25 @@ class Service:
         self.process = self.network.router.start(
             PROGRAM, "--config", self.configuration, "run", stdout=self.log, stderr=self.log,
             env=dict(os.environ, NOTIFY_SOCKET=path))
+        self.listener = threading.Thread(target=self.listen, args=(self.notifications,), daemon=True)
+        self.listener.start()
         self.wait_until_said("READY=1")
         return self
+
+    def listen(self, notifications):
+        """Reads on like systemd, until stop(): a full queue would hold the service up."""
+        while message := notifications.recv(65536):
+            self.said.extend(message.decode().split("\n"))
 
     def wait_until_said(self, words):
         """Waits for a notification with this line; earlier ones count too."""
         deadline = time.monotonic() + PATIENCE
         while words not in self.said:
-            if select.select([self.notifications], [], [], 0.05)[0]:
-                self.said += self.notifications.recv(65536).decode().split("\n")
-            elif self.process.poll() is not None:
+            if self.process.poll() is not None:
                 raise AssertionError(f"the service ended with {self.process.returncode}\n{self.journal()}")
-            elif time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise AssertionError(f"the service did not say {words}: {self.said}\n{self.journal()}")
+            time.sleep(0.001)
 
     def journal(self):
         with open(os.path.join(self.directory, "log"), encoding="utf-8") as file:
@@ -115,6 +121,8 @@ class Service:
         """Returns the exit code; negative for a signal."""
         self.process.send_signal(number)
         code = self.process.wait(PATIENCE)
+        self.notifications.shutdown(socket.SHUT_RD)
+        self.listener.join()
         self.notifications.close()
         self.log.close()
         self.process = None
@@ -124,8 +132,9 @@ class Service:
         return self.stop(signal.SIGKILL)
 
     def table(self):
-        """The kernel's table as nft lists it, without what counts by itself."""
-        return still(self.network.router.nft("list", "table", "inet", "smtpfence"))
+        """The kernel's table as nft lists it, without what moves by itself and without when rights end."""
+        return re.sub(r"(?<!\t)timeout [0-9a-z]+", "timeout T",
+                      still(self.network.router.nft("list", "table", "inet", "smtpfence")))
 
     def enforced(self, condition, what):
         """Waits until `condition()` holds."""
@@ -142,6 +151,11 @@ class Service:
 
 
 def still(listing):
-    """A listing without what moves by itself: counters, remaining times, sources that attempted."""
-    listing = re.sub(r"\n\t\telements = \{[^}]* counter packets [^}]*\}", "", listing)
-    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", re.sub(r" expires [0-9a-z]+", "", listing))
+    """A listing without what moves by itself: counters, remaining times, sources that attempted, the owner."""
+    for pattern, replacement in ((r"\n\t\telements = \{[^}]* counter packets [^}]*\}", ""),
+                                 (r"packets \d+ bytes \d+", "packets N bytes N"),
+                                 (r" expires [0-9a-z]+", ""),
+                                 (r"\n\tflags [a-z,]*\n", "\n"),
+                                 (r"( #)? progname \S+", "")):
+        listing = re.sub(pattern, replacement, listing)
+    return listing
