@@ -231,6 +231,8 @@ delivered() { grep -rqs "^Subject: $1\$" "$work/inbox"; }
 sender_seen() { grep -rlh "^Subject: $1\$" "$work/inbox" | xargs sed -n '/^Received:/{s/.*\[\(.*\)\].*/\1/p;q}'; }
 arrives() { wait_for 10 "the mail '$1' in the foreign inbox" delivered "$1"; }
 
+named_in_attempts() { smtpfence attempts --since 1h --output json | grep -q "\"$1\""; }
+
 # tell STATUS WHO WHAT RESULT: one line of the story; it is right when STATUS is 0.
 tell() {
     local mark=ok
@@ -306,6 +308,13 @@ revoke_cuts_session() {
     tell $? support "exempt revoke C010001, a session is open" "before: '${before:0:3}', after: '${after:-silence}'"
 }
 
+observed_is_counted() {
+    local result=missing
+    wait_for 30 "C010005 among the attempts" named_in_attempts C010005 && result="names C010005"
+    [ "$result" != missing ]
+    tell $? support "attempts, of the 'observe' pool too" "$result"
+}
+
 story() {
     blocked_silently IPv4 consumer $foreign4 "${address4[consumer]}"
     blocked_silently IPv6 consumer $foreign6 "${address6[consumer]}"
@@ -324,6 +333,7 @@ story() {
     sends consumer $foreign4 25 "granted" "mail to a foreign server, port 25 (IPv4)"
     sends consumer $foreign6 25 "granted over IPv6" "mail to a foreign server, port 25 (IPv6)"
     revoke_cuts_session
+    observed_is_counted
     printf '\n$ smtpfence explain %s\n' "${address4[consumer]}"
     smtpfence explain "${address4[consumer]}" || wrong=$((wrong + 1))
     printf '\n$ smtpfence attempts --since 1h\n'
