@@ -1,10 +1,16 @@
 #pragma once
 // What to do to make one fence another: pure functions from values to values.
 //
-// Changes are transactions in the order in which they must reach the kernel; each is atomic. Order: create what is
-// missing (empty sets, chains without rules); narrow (exemptions that ended; then relays and pools where something
-// narrows); widen (in chunks); switch the rules; remove leftovers. So no right survives its end because a grant failed,
-// and a chain never looks into a set that is not filled yet.
+// Changes are transactions in the order in which they must reach the kernel; each is atomic. Order:
+//   1. create what is missing: chains without rules, empty sets;
+//   2. exemptions that ended or end sooner, in the old set too when a larger one takes its place;
+//   3. relays, pools and interfaces, all in one transaction: a pool that is split, or a network that becomes a pool
+//      together with its relay, is never seen half done, and nothing in it can be full;
+//   4. exemptions that began or end later, in chunks;
+//   5. all rules that differ, in one transaction; other chains keep their counters;
+//   6. remove leftovers.
+// So no right survives its end because a grant failed, and no chain looks into a set that is not filled yet. Only when
+// an object of our name is of another kind (somebody else made it) everything is made anew in one transaction.
 
 #include <variant>
 
@@ -61,7 +67,7 @@ Changes difference(const Fence& actual, const Fence& desired, Instant now);
 std::optional<Changes> difference(const Fence& applied, const PolicyDelta&, Instant now);
 
 /// Performs a transaction on the value. Throws KernelError as the kernel would (missing set: ENOENT, full: ENFILE,
-/// existing chain and so on).
+/// existing chain and so on); then the value is somewhere in between.
 void perform(Fence&, const Transaction&);
 
 /// One line for each thing that a transaction does: "add element exempt4_32 100.64.7.7 until 2027-01-01T00:00:00Z".

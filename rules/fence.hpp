@@ -68,7 +68,7 @@ struct Set {
 };
 
 struct Rule {
-    std::string nft;      ///< the statement part as `nft list` prints it; empty when read from the kernel; not compared
+    std::string nft;  ///< the statement part as `nft list` prints it; empty for a rule that is not ours; not compared
     std::string comment;  ///< may be empty
     std::string
         code;  ///< NFTA_RULE_EXPRESSIONS payload in canonical form: attributes in libnftnl's order, counters zero

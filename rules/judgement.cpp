@@ -21,17 +21,69 @@ std::vector<ExemptSet> exempt_sets(const Fence& layout, const Prefix& line) {
     return sets;
 }
 
-/// The rule of `chain` that begins so, as nft prints it.
-std::string rule_with(const Fence& layout, const std::string& part) {
+/// The text of the first rule of chain outbound that passes `wanted`.
+template <typename Wanted>
+std::string outbound_rule(const Fence& layout, Wanted wanted) {
     const auto chain = layout.chains.find("outbound");
-    if (chain == layout.chains.end()) return part;
-    for (const Rule& rule : chain->second.rules) {
-        if (rule.nft.starts_with(part)) return rule.nft;
-    }
-    return part;
+    if (chain == layout.chains.end()) return "";
+    const auto& rules = chain->second.rules;
+    const auto rule = std::find_if(rules.begin(), rules.end(), [&](const Rule& one) { return wanted(one.nft); });
+    return rule == rules.end() ? "" : rule->nft;
 }
 
-std::string in_set(const Key& key, KeyKind kind, const std::string& set) { return text(key, kind) + " in " + set; }
+/// The steps of chain outbound for one line, in its order. nullopt: the step does not decide.
+class Judge {
+public:
+    Judge(const Fence& layout, const Lookup& lookup, const Prefix& line)
+        : layout_(layout),
+          lookup_(lookup),
+          line_(line),
+          kind_(line.family() == Family::v4 ? KeyKind::ipv4 : KeyKind::ipv6),
+          digit_(line.family() == Family::v4 ? "4" : "6"),
+          field_(line.family() == Family::v4 ? "ip" : "ip6") {}
+
+    // ip daddr @relay4 accept; ip saddr @relay4 accept
+    std::optional<Judgement> relay(const Prefix& address, const char* end) const {
+        const auto element = lookup_("relay" + digit_, to_key(address));
+        if (!element) return std::nullopt;
+        return decided(Action::pass, field_ + " " + end + " @relay" + digit_, "relay" + digit_, element->first);
+    }
+
+    // ip saddr & 255.255.255.0 == @exempt4_24 return
+    std::optional<Judgement> exemption() const {
+        for (const ExemptSet& set : exempt_sets(layout_, line_)) {
+            const std::string name = exempt_set_name(set.family, set.length, set.capacity);
+            const auto right = lookup_(name, to_key(line_.widened(set.length)));
+            if (!right) continue;
+            Judgement judgement{Action::pass, "", text(right->first, kind_) + " in " + name, true, {}};
+            judgement.rule =
+                outbound_rule(layout_, [&](const std::string& nft) { return nft.ends_with("@" + name + " return"); });
+            if (right->second.until != never) judgement.until = right->second.until;
+            return judgement;
+        }
+        return std::nullopt;
+    }
+
+    // ip saddr vmap @pool4
+    std::optional<Judgement> pool() const {
+        const auto element = lookup_("pool" + digit_, to_key(line_));
+        if (!element) return std::nullopt;
+        return decided(element->second.action.value_or(Action::pass), field_ + " saddr vmap @pool" + digit_,
+                       "pool" + digit_, element->first);
+    }
+
+private:
+    Judgement decided(Action action, const std::string& beginning, const std::string& set, const Key& key) const {
+        const auto begins = [&](const std::string& nft) { return nft.starts_with(beginning); };
+        return {action, outbound_rule(layout_, begins), text(key, kind_) + " in " + set, false, {}};
+    }
+
+    const Fence& layout_;
+    const Lookup& lookup_;
+    const Prefix& line_;
+    KeyKind kind_;
+    std::string digit_, field_;
+};
 
 }  // namespace
 
@@ -49,40 +101,13 @@ Lookup lookup_in(const Fence& fence) {
 }
 
 Judgement judge(const Fence& layout, const Lookup& lookup, const Prefix& line, const std::optional<Prefix>& to) {
-    const bool v4 = line.family() == Family::v4;
-    const KeyKind kind = v4 ? KeyKind::ipv4 : KeyKind::ipv6;
-    const std::string digit = v4 ? "4" : "6", field = v4 ? "ip" : "ip6", relays = "relay" + digit,
-                      pools = "pool" + digit;
-    const auto pass = [&](const std::string& end, const std::string& set, const Key& key) {
-        return Judgement{
-            Action::pass, rule_with(layout, field + " " + end + " @" + set), in_set(key, kind, set), false, {}};
-    };
-    if (to && to->family() == line.family()) {
-        if (const auto relay = lookup(relays, to_key(*to))) return pass("daddr", relays, relay->first);
-    }
-    if (const auto relay = lookup(relays, to_key(line))) return pass("saddr", relays, relay->first);
-    for (const ExemptSet& set : exempt_sets(layout, line)) {
-        const std::string name = exempt_set_name(set.family, set.length, set.capacity);
-        const auto right = lookup(name, to_key(line.widened(set.length)));
-        if (!right) continue;
-        const std::string mask = set.length == bits(set.family) ? " @" : " & ";
-        Judgement judgement{Action::pass, "", in_set(right->first, kind, name), true, {}};
-        for (const Rule& rule :
-             layout.chains.contains("outbound") ? layout.chains.at("outbound").rules : std::vector<Rule>()) {
-            if (rule.nft.starts_with(field + " saddr" + mask) && rule.nft.ends_with("@" + name + " return"))
-                judgement.rule = rule.nft;
-        }
-        if (right->second.until != never) judgement.until = right->second.until;
-        return judgement;
-    }
-    if (const auto pool = lookup(pools, to_key(line))) {
-        return {pool->second.action.value_or(Action::pass),
-                rule_with(layout, field + " saddr vmap @" + pools),
-                in_set(pool->first, kind, pools),
-                false,
-                {}};
-    }
-    return {Action::pass, "no rule: not fenced", "", false, {}};
+    const Judge judge(layout, lookup, line);
+    std::optional<Judgement> judgement;
+    if (to && to->family() == line.family()) judgement = judge.relay(*to, "daddr");
+    if (!judgement) judgement = judge.relay(line, "saddr");
+    if (!judgement) judgement = judge.exemption();
+    if (!judgement) judgement = judge.pool();
+    return judgement.value_or(Judgement{Action::pass, "no rule: not fenced", "", false, {}});
 }
 
 }  // namespace smtpfence

@@ -185,6 +185,13 @@ TEST_CASE("kernel: a full set refuses the element that does not fit, and takes i
     AddElements add{"exempt4_32", {}};
     for (const Right& right : policy.rights) add.elements.push_back({to_key(right.prefix), {{}, right.until}});
     bring(*kernel, desired);
+    AddElements more = add;
+    for (int i = 0; i < 3000; ++i) {
+        const auto high = static_cast<uint8_t>(i / 256), low = static_cast<uint8_t>(i);
+        more.elements.push_back({to_key(Prefix(Family::v4, {198, 18, high, low}, 32)), {}});
+    }
+    CHECK(refusal(*kernel, {{more}}).object == "element 198.18.0.0 of set exempt4_32");
+    CHECK(kernel->read().sets.at("exempt4_32").elements.empty());
     kernel->commit({{add}});
     const auto error = refusal(*kernel, {{AddElements{"exempt4_32", {{line("192.0.2.1"), {}}}}}});
     CHECK(error.code == ENFILE);
