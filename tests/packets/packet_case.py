@@ -25,6 +25,7 @@ class PacketCase(unittest.TestCase):
 
     subscriber = ("bng0", "vlan*")
     action = "drop"
+    maxDiff = None
 
     @classmethod
     def setUpClass(cls):

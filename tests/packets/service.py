@@ -156,6 +156,7 @@ def still(listing):
                                  (r"packets \d+ bytes \d+", "packets N bytes N"),
                                  (r" expires [0-9a-z]+", ""),
                                  (r"\n\tflags [a-z,]*\n", "\n"),
-                                 (r"( #)? progname \S+", "")):
+                                 (r"( #)? progname \S+", ""),
+                                 (r"\n+", "\n")):
         listing = re.sub(pattern, replacement, listing)
     return listing
