@@ -3,6 +3,7 @@
 A fenced line here drops; every frame is also sent from an exempt line and must pass there, so that a drop is known to
 be the fence's."""
 
+import ipaddress
 import itertools
 import unittest
 
@@ -10,6 +11,7 @@ from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN
 from scapy.layers.ipsec import AH
 from scapy.packet import Raw
+from scapy.utils import checksum
 
 from network import FAMILIES, V4, V6, Session, parsed
 from packet_case import PacketCase, numbers, segment, tcp
@@ -39,6 +41,14 @@ def fragment4(source, destination, data, offset, more, number=TCP_NUMBER):
 def fragment6(a, source, destination, data, offset, more, number=TCP_NUMBER):
     return a.packet(source, destination) / IPv6ExtHdrFragment(nh=number, offset=offset, m=int(more),
                                                               id=next(numbers)) / Raw(data)
+
+
+def with_source(packet, address):
+    """The packet from another address; only the IP header is made to fit."""
+    if len(address) == 16:
+        return packet[:8] + address + packet[24:]
+    header = packet[:10] + b"\0\0" + address + packet[16:20]
+    return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + packet[20:]
 
 
 def options(size, then):
@@ -223,6 +233,27 @@ class ExtensionHeaders(Evasions):
             with self.subTest(name):
                 self.untouched(lambda a, source, destination, _sport, _dport, chain=chain:
                                a.packet(source, destination) / chain() / segment(40000, 587))
+
+
+class CrowdedCounts(Evasions):
+    def test_sources_that_fill_the_counts_open_nothing_and_close_nothing(self):
+        """More sources than the kernel counts: every verdict is as before, only uncounted."""
+        wire = self.network.wire("home")
+        for a, first, fresh in ((V4, "100.64.0.0", ("100.69.1.1", "100.65.200.1", "100.66.200.1")),
+                                (V6, "2001:db8:100:300::", ("2001:db8:100:9100::1", "2001:db8:140:9100::1",
+                                                            "2001:db8:150:9100::1"))):
+            packet, source = bytes(tcp(a, first, a.server)), ipaddress.ip_address(first)
+            for number in range(70000):
+                wire.send(with_source(packet, (source + number).packed))
+            self.dropped(tcp(a, fresh[0], a.server))
+            self.rejected(tcp(a, fresh[1], a.server))
+            self.passes(tcp(a, fresh[2], a.server))
+            self.passes(tcp(a, a.expert, a.server))
+            self.passes(tcp(a, fresh[0], a.relay))
+            listing = self.network.router.nft("list", "set", "inet", "smtpfence", f"attempts{a.family}")
+            self.assertIn(str(source + 1), listing)
+            for address in fresh:
+                self.assertNotIn(f"{address} counter", listing)
 
 
 class OtherTables(Evasions):

@@ -81,7 +81,7 @@ class Service:
             self.command("exempt", "grant", customer, "--reason", "runs a mail server", "--no-wait")
         return self
 
-    def start(self):
+    def start(self, **environment):
         """Starts the service and waits until it says that it enforces."""
         path = os.path.join(self.directory, "notify")
         if os.path.exists(path):
@@ -92,7 +92,7 @@ class Service:
         self.log = open(os.path.join(self.directory, "log"), "a", encoding="utf-8")
         self.process = self.network.router.start(
             PROGRAM, "--config", self.configuration, "run", stdout=self.log, stderr=self.log,
-            env=dict(os.environ, NOTIFY_SOCKET=path))
+            env=dict(os.environ, NOTIFY_SOCKET=path, **environment))
         self.listener = threading.Thread(target=self.listen, args=(self.notifications,), daemon=True)
         self.listener.start()
         self.wait_until_said("READY=1")

@@ -113,6 +113,7 @@ class Life(ServiceCase):
                 self.service.stop(number)
                 self.service.start()
                 self.assertEqual(still(self.network.router.nft("-a", "list", "table", "inet", "smtpfence")), handles)
+                self.service.command("plan")
         self.assertNotIn(" changes", self.service.journal()[said:])
         self.fence_holds()
 
@@ -161,24 +162,41 @@ class Life(ServiceCase):
         self.dropped(tcp(FAMILIES[0], "100.69.19.250", FAMILIES[0].server))
         self.fence_holds()
 
-    def test_a_second_service_is_refused(self):
+    def test_a_second_service_and_a_removal_are_refused(self):
         self.service.start()
         with Watch(self):
             self.service.command("run", code=4)
+            self.service.command("clear", "--yes", code=4)
         self.fence_holds()
+
+    def move_database(self, old, new):
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(self.service.database + old + suffix):
+                os.rename(self.service.database + old + suffix, self.service.database + new + suffix)
 
     def test_a_lost_database_leaves_the_rules_in_force(self):
         self.service.start()
-        moved = self.service.database + ".moved"
         with Watch(self):
-            for suffix in ("", "-wal", "-shm"):
-                if os.path.exists(self.service.database + suffix):
-                    os.rename(self.service.database + suffix, moved + suffix)
+            self.move_database("", ".moved")
             time.sleep(1)
             self.service.process.send_signal(signal.SIGHUP)
             time.sleep(1)
         self.assertIsNone(self.service.process.poll())
         self.fence_holds()
+
+    def test_a_start_without_its_database_enforces_what_it_finds_and_catches_up(self):
+        self.service.start()
+        self.service.kill()
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--no-wait")
+        self.move_database("", ".moved")
+        with Watch(self):
+            self.service.start(WATCHDOG_USEC="400000")
+            self.service.said.clear()
+            time.sleep(1)
+            self.assertGreaterEqual(self.service.said.count("WATCHDOG=1"), 2)
+        self.move_database(".moved", "")
+        packet = tcp(FAMILIES[0], FAMILIES[0].expert, FAMILIES[0].server)
+        self.service.enforced(lambda: not self.network.inject(packet, "home", "internet").arrived, "the revocation")
 
 
 class Reload(ServiceCase):

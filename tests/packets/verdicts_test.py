@@ -145,6 +145,16 @@ class Verdicts(PacketCase):
                 with self.subTest(source=source):
                     self.assertEqual(counted(self.network, source), packets)
 
+    def test_explain_says_what_packets_get(self):
+        for a in FAMILIES:
+            for line, verdict in ((a.drop, "drop"), (a.reject, "reject"), (a.observe, "observe"), (a.passing, "pass"),
+                                  (a.expert, "pass"), (a.near_relay, "pass")):
+                for arguments, expected in (((line,), verdict), ((line, "--to", a.server), verdict),
+                                            ((line, "--to", a.relay), "pass")):
+                    with self.subTest(arguments):
+                        answer = self.service.json("explain", *arguments)
+                        self.assertEqual((answer["verdict"], answer["kernel_agrees"]), (expected, True))
+
     def test_real_clients_get_what_their_line_may(self):
         for a in FAMILIES:
             for line, server, port in ((a.drop, a.relay, 25), (a.reject, a.relay, 25), (a.expert, a.server, 25),
