@@ -147,6 +147,7 @@ void NetlinkKernel::commit(const Transaction& given) {
         const Transaction& transaction = reduced ? *reduced : given;
         NetlinkBatch batch(features_, socket_.next_sequence());
         for (const Operation& operation : transaction.operations) batch.add(operation);
+        if (batch.first_sequence() == batch.last_sequence()) return;  // nothing but the beginning
         batch.end();
         const auto refusals = attempt(batch);
         if (refusals.empty()) return;

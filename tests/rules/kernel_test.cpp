@@ -219,6 +219,8 @@ TEST_CASE("kernel: an element ends by itself, and deleting it then is no error")
     kernel->commit(
         {{DeleteElements{"exempt4_32", {{line("100.64.0.1"), {}}, {line("100.64.0.2"), {}}, {line("100.64.0.3"), {}}}},
           DeleteElements{"exempt4_32", {{line("192.0.2.1"), {}}}}}});
+    kernel->commit({{DeleteElements{"exempt4_32", {{line("192.0.2.1"), {}}}}}});
+    kernel->commit({});
     const auto left = kernel->read().sets.at("exempt4_32").elements;
     REQUIRE(left.size() == 1);
     CHECK(left.begin()->first == line("100.64.0.4"));
