@@ -2,18 +2,14 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 
-#include <bit>
 #include <charconv>
-#include <cstring>
 #include <set>
 
 #include "controller/commands.hpp"
 #include "controller/connected.hpp"
 #include "controller/enforcement.hpp"
+#include "controller/fenced_policy.hpp"
 #include "subscribers/audit.hpp"
 #include "subscribers/schema.hpp"
 
@@ -23,18 +19,14 @@ namespace {
 
 // What stands in the database's way of being right, for people.
 std::vector<std::string> database_doubts(Database& database, const Border& border) {
-    const auto all_relays = relays(database);
-    const auto all_pools = pools(database);
-    std::vector<std::string> all = doubts(all_relays, all_pools);
-    Policy policy;
-    for (const Relay& relay : all_relays) policy.relays.push_back(relay.prefix);
-    for (const Pool& pool : all_pools) policy.pools.emplace_back(pool.prefix, pool.action);
+    const Policy policy = fenced_policy(database);
+    std::vector<std::string> all = doubts(relays(database), pools(database));
     try {
         require_relay(policy, border);
     } catch (const Refused& refusal) {
         all.push_back(refusal.what());
     }
-    if (all_pools.empty()) all.push_back("no pool is fenced: smtpfence pool add PREFIX");
+    if (policy.pools.empty()) all.push_back("no pool is fenced: smtpfence pool add PREFIX");
     if (border.subscriber.empty()) {
         all.push_back("source addresses not enforced: name the subscriber interfaces in [interfaces] subscriber");
     }

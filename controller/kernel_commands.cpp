@@ -8,6 +8,7 @@
 #include "controller/commands.hpp"
 #include "controller/digest.hpp"
 #include "controller/enforcement.hpp"
+#include "controller/fenced_policy.hpp"
 #include "subscribers/router.hpp"
 
 namespace smtpfence {
@@ -92,6 +93,8 @@ std::unique_ptr<RouterLock> try_lock(Invocation& run) {
 
 int apply_here(Invocation& run) {
     Database& database = run.database();
+    // Before the table is taken: what is refused leaves no empty table behind.
+    require_relay(fenced_policy(database), run.configuration().border);
     const auto kernel = open_kernel();
     Enforcement enforcement(*kernel, run.configuration().border);
     enforcement.take();

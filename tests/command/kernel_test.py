@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from program import CHANGES, CONFLICT, DENIED, DONE, NOT_ENFORCED, NOT_FOUND, PATIENCE, ServiceCase
+from program import CHANGES, CONFLICT, DENIED, FAILED, NOT_ENFORCED, NOT_FOUND, PATIENCE, ServiceCase
 
 CLONE_NEWNET = 0x40000000
 WITHOUT_RIGHT = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
@@ -96,14 +96,14 @@ class Apply(KernelCase):
         self.assertEqual((applied["version"], applied["revision"]), (1, 3))
 
     def test_beside_the_service_prints_what_it_could_not(self):
+        self.configuration = self.write("config.toml", f'router = "edge1"\nstate_directory = "{self.path("state")}"\n'
+                                        '[interfaces]\nsubscriber = ["bng0"]\n')
         self.start()
         self.run_program("pool", "set", "--all", "--action", "observe")
         self.run_program("relay", "remove", "203.0.113.10", "2001:db8:25::/64")
-        with sqlite3.connect(self.database) as session:
-            session.execute("UPDATE pool SET action = 'drop'")
-        result = self.call("apply")
-        self.assertNotEqual(result.code, DONE)
-        self.assertIn("relay", result.err)
+        result = self.run_program("apply", code=FAILED)
+        self.assertIn("edge1", result.err)
+        self.assertIn("relay add", result.err)
 
 
 class Clear(KernelCase):
