@@ -107,6 +107,18 @@ bool must_rebuild(const Fence& actual, const Fence& desired) {
     return set_differs || chain_differs;
 }
 
+/// Chains without rules, then empty sets.
+std::vector<Operation> creations(const Fence& actual, const Fence& desired) {
+    std::vector<Operation> operations;
+    for (const auto* chain : in_reading_order(desired.chains)) {
+        if (!actual.chains.contains(chain->first)) operations.emplace_back(AddChain{chain->first, chain->second.hook});
+    }
+    for (const auto* set : in_reading_order(desired.sets)) {
+        if (!actual.sets.contains(set->first)) operations.emplace_back(AddSet{set->first, set->second.shape});
+    }
+    return operations;
+}
+
 /// Everything at once: the objects refer to each other, and none of them may be missing for a moment. The one case in
 /// which a new interval set is filled in the transaction that switches to it; newer kernels show it empty for the
 /// milliseconds of that commit.
@@ -115,8 +127,8 @@ Changes rebuild(const Fence& actual, const Fence& desired) {
     for (const auto& entry : actual.chains) all.emplace_back(ReplaceRules{entry.first, {}});
     for (const auto& entry : actual.sets) all.emplace_back(DeleteSet{entry.first});
     for (const auto& entry : actual.chains) all.emplace_back(DeleteChain{entry.first});
-    for (const auto& entry : desired.chains) all.emplace_back(AddChain{entry.first, entry.second.hook});
-    for (const auto& entry : desired.sets) all.emplace_back(AddSet{entry.first, entry.second.shape});
+    const std::vector<Operation> created = creations({}, desired);
+    all.insert(all.end(), created.begin(), created.end());
     for (const auto& [name, set] : desired.sets) {
         append_elements(all, name, {}, Elements(set.elements.begin(), set.elements.end()));
     }
@@ -124,18 +136,6 @@ Changes rebuild(const Fence& actual, const Fence& desired) {
         if (!entry.second.rules.empty()) all.emplace_back(ReplaceRules{entry.first, entry.second.rules});
     }
     return {{{std::move(all)}}};
-}
-
-/// Chains without rules, then empty sets.
-std::vector<Operation> creations(const Fence& actual, const Fence& desired) {
-    std::vector<Operation> operations;
-    for (const auto& [name, chain] : desired.chains) {
-        if (!actual.chains.contains(name)) operations.emplace_back(AddChain{name, chain.hook});
-    }
-    for (const auto& [name, set] : desired.sets) {
-        if (!actual.sets.contains(name)) operations.emplace_back(AddSet{name, set.shape});
-    }
-    return operations;
 }
 
 /// The elements that an exemption set of `actual` should hold: those of the set that takes its place.

@@ -273,6 +273,15 @@ std::optional<SetShape> shape_of(const std::string& set) {
     return std::nullopt;
 }
 
+size_t reading_rank(const std::string& name) {
+    constexpr std::array<std::string_view, 16> order{
+        "relay",   "pool",      "exempt",   "subscriber", "attempts",      "border",          "other_ports",
+        "replies", "fragments", "outbound", "inbound",    "consumer_drop", "consumer_reject", "consumer_observe",
+        "attempt", ""};
+    return static_cast<size_t>(
+        std::find_if(order.begin(), order.end(), [&](auto start) { return name.starts_with(start); }) - order.begin());
+}
+
 std::string action_chain(Action action) {
     return action == Action::pass ? std::string() : std::string("consumer_") + word(action);
 }

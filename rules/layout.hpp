@@ -2,6 +2,8 @@
 // The table's fixed part: which sets, maps and chains there are, and every rule. What is fenced stands in the elements,
 // not here. The only moving part is the list of exemption sets, each of which takes a rule in either direction.
 
+#include <algorithm>
+
 #include "rules/fence.hpp"
 
 namespace smtpfence {
@@ -38,6 +40,18 @@ std::string verdict_text(Action);
 
 /// Every chain with its rules, for these exemption sets (in any order; the rules look the longest prefixes up first).
 std::map<std::string, Chain> chains_with(std::vector<ExemptSet>);
+
+/// Where a set or chain stands for a reader: relays before pools, border before the chains that it leads to.
+size_t reading_rank(const std::string& name);
+/// Sets or chains in that order. They are created in it, and `nft list` prints them as they were created.
+template <typename T>
+std::vector<const std::pair<const std::string, T>*> in_reading_order(const std::map<std::string, T>& named) {
+    std::vector<const std::pair<const std::string, T>*> ordered;
+    for (const auto& entry : named) ordered.push_back(&entry);
+    std::stable_sort(ordered.begin(), ordered.end(),
+                     [](const auto* a, const auto* b) { return reading_rank(a->first) < reading_rank(b->first); });
+    return ordered;
+}
 
 /// Gives rules that were read from the kernel (without their nft text) the text of the equal rule of this layout.
 void name_rules(Fence&);

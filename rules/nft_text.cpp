@@ -164,8 +164,9 @@ std::string nft_text(const Fence& fence, Instant now) {
         if (!first) words += "\n";
         first = false;
     };
-    for (const auto& [name, set] : fence.sets) separate(), words += set_text(name, set, now);
-    for (const auto& [name, chain] : fence.chains) separate(), words += chain_text(name, chain);
+    for (const auto* set : in_reading_order(fence.sets)) separate(), words += set_text(set->first, set->second, now);
+    for (const auto* chain : in_reading_order(fence.chains))
+        separate(), words += chain_text(chain->first, chain->second);
     return words + "}\n";
 }
 
