@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -146,7 +147,10 @@ class Service:
 
     def close(self):
         if self.process:
-            self.stop()
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:  # busy: its test has already judged
+                self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
