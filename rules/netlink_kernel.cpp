@@ -294,8 +294,7 @@ bool NetlinkKernel::read_hash(const std::string& name, Set& set) {
             set.elements = std::move(elements);
             return dumped.consistent;
         }
-        before.reset();
-        if (!twice) before = std::move(elements);
+        before = twice ? std::nullopt : std::make_optional(std::move(elements));
         std::this_thread::sleep_for(reading_pause);
     }
     throw KernelError(EAGAIN, "set " + name,
