@@ -44,6 +44,9 @@ public:
     /// Another configuration: the next follow() compares everything.
     void set_border(Border border);
 
+    /// The next follow() compares everything, not only what the change log names.
+    void compare_all() { compare_all_ = true; }
+
     /// Adopts or creates the table and reads it. Throws KernelError.
     void take();
 

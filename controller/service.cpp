@@ -24,6 +24,8 @@ using namespace std::chrono_literals;
 
 constexpr auto heartbeat_period = 5s;
 constexpr auto attempts_period = 10s;
+/// Sources in one transaction: a few milliseconds, also while an attack fills the counters.
+constexpr size_t attempts_slice = 1000;
 constexpr auto history_period = 6h;
 constexpr auto longest_retry = 30s;
 
@@ -230,6 +232,7 @@ private:
         if (asked_.empty()) return;
         next_verify_ = t;
         check_kernel(t);
+        enforcement_.compare_all();
         follow_due_ = true;
     }
 
@@ -254,6 +257,8 @@ private:
             forget(t);
             write_retry_.succeeded();
             unwritten_.clear();
+        } catch (const KernelError& error) {
+            kernel_failed(error, t);
         } catch (const DatabaseError& error) {
             write_retry_.failed(t);
             if (unwritten_ != error.what()) journal(Level::warning, fmt::format("can't report: {}", error.what()));
@@ -262,15 +267,18 @@ private:
     }
 
     void read_attempts(Steady::time_point t) {
-        if (t < next_attempts_) return;
-        next_attempts_ = t + attempts_period;
-        std::vector<AttemptCount> counts;
-        for (const auto& [set, kind] : {std::pair{"attempts4", KeyKind::ipv4}, {"attempts6", KeyKind::ipv6}}) {
-            for (const Counted& counted : kernel_->counted(set)) {
-                counts.push_back({to_prefix(counted.key, kind), static_cast<int64_t>(counted.packets)});
+        if (t >= next_attempts_ && attempts_.done) {
+            next_attempts_ = t + attempts_period;
+            attempts_ = {};
+            for (const auto& [set, kind] : {std::pair{"attempts4", KeyKind::ipv4}, {"attempts6", KeyKind::ipv6}}) {
+                for (const Counted& counted : kernel_->counted(set)) {
+                    attempts_.counts.push_back({to_prefix(counted.key, kind), static_cast<int64_t>(counted.packets)});
+                }
             }
+            std::sort(attempts_.counts.begin(), attempts_.counts.end(),
+                      [](const AttemptCount& a, const AttemptCount& b) { return a.source < b.source; });
         }
-        if (!counts.empty()) write_attempts(*database_, configuration_.router, counts, now());
+        if (!attempts_.done) write_attempts(*database_, configuration_.router, attempts_, now(), attempts_slice);
     }
 
     void forget(Steady::time_point t) {
@@ -339,7 +347,7 @@ private:
             earlier(next_poll_);
             if (follow_due_ && kernel_due) earlier(t);
             if (recheck_ < rechecks.size()) earlier(recheck_at_);
-            earlier(write_retry_.due(t) ? (report_due_ ? t : std::min(next_report_, next_attempts_))
+            earlier(write_retry_.due(t) ? (report_due_ || !attempts_.done ? t : std::min(next_report_, next_attempts_))
                                         : write_retry_.at());
         } else {
             earlier(database_retry_.at());
@@ -411,6 +419,7 @@ private:
     Retry database_retry_{1s}, kernel_retry_{1s}, write_retry_{20ms};
     std::string unwritten_;  ///< why the last report could not be written
     Trouble trouble_;
+    AttemptReading attempts_{{}, 0, true};
     std::optional<Instant> last_pass_, verified_at_;
     int64_t drift_healed_ = 0;
     Revision reported_ = -1;

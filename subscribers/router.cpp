@@ -126,39 +126,47 @@ void add_attempts(Database& database, const Prefix& source, int64_t packets, Ins
 
 }  // namespace
 
-int64_t write_attempts(Database& database, std::string_view router, const std::vector<AttemptCount>& counts,
-                       Instant now) {
+int64_t write_attempts(Database& database, std::string_view router, AttemptReading& reading, Instant now,
+                       size_t at_most) {
     const std::string name(router);
-    std::map<Prefix, int64_t> vanished;  // what was read before and not now
-    database.query("SELECT address, packets FROM attempt_counter WHERE router = $1", {name},
-                   [&](const Row& row) { vanished.emplace(address_of(row, 0), row.integer(1)); });
+    const size_t end = std::min(reading.counts.size(), reading.written + at_most);
+    const bool last = end == reading.counts.size();
+    // The slice speaks for every source after the one before it, up to its own last one.
+    const std::string after = reading.written == 0 ? "" : reading.counts[reading.written - 1].source.first_key();
+    const std::string upto = last ? "\xff" : reading.counts[end - 1].source.first_key();
+    std::map<std::string, int64_t> vanished;  // what was read before and not now
+    database.query("SELECT address, packets FROM attempt_counter WHERE router = $1 AND address > $2 AND address <= $3",
+                   {name, bytes(after), bytes(upto)},
+                   [&](const Row& row) { vanished.emplace(row.blob(0), row.integer(1)); });
     struct Growth {
         AttemptCount count;
         int64_t packets;
     };
     std::vector<Growth> grown;
-    for (const AttemptCount& count : counts) {
-        const auto before = vanished.find(count.source);
+    for (size_t i = reading.written; i < end; ++i) {
+        const AttemptCount& count = reading.counts[i];
+        const auto before = vanished.find(count.source.first_key());
         const int64_t known = before == vanished.end() ? 0 : before->second;
         if (before != vanished.end()) vanished.erase(before);
         // A smaller count is that of a new element.
         if (count.packets != known) grown.push_back({count, count.packets - (count.packets > known ? known : 0)});
     }
-    if (grown.empty() && vanished.empty()) return 0;
-
-    Reporting reporting(database);
-    for (const Growth& growth : grown) {
-        add_attempts(database, growth.count.source, growth.packets, now);
-        database.query(
-            "INSERT INTO attempt_counter (router, address, packets) VALUES ($1, $2, $3)"
-            " ON CONFLICT (router, address) DO UPDATE SET packets = excluded.packets",
-            {name, bytes(growth.count.source.first_key()), growth.count.packets});
+    if (!grown.empty() || !vanished.empty()) {
+        Reporting reporting(database);
+        for (const Growth& growth : grown) {
+            add_attempts(database, growth.count.source, growth.packets, now);
+            database.query(
+                "INSERT INTO attempt_counter (router, address, packets) VALUES ($1, $2, $3)"
+                " ON CONFLICT (router, address) DO UPDATE SET packets = excluded.packets",
+                {name, bytes(growth.count.source.first_key()), growth.count.packets});
+        }
+        for (const auto& [source, packets] : vanished) {
+            database.query("DELETE FROM attempt_counter WHERE router = $1 AND address = $2", {name, bytes(source)});
+        }
+        reporting.commit();
     }
-    for (const auto& [source, packets] : vanished) {
-        database.query("DELETE FROM attempt_counter WHERE router = $1 AND address = $2",
-                       {name, bytes(source.first_key())});
-    }
-    reporting.commit();
+    reading.written = end;
+    reading.done = last;
     return static_cast<int64_t>(grown.size());
 }
 

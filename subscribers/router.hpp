@@ -48,11 +48,17 @@ struct AttemptCount {
     Prefix source;    ///< one address
     int64_t packets;  ///< the element's counter, growing until the element times out
 };
-/// Adds what grew since the router's previous reading, for the customer that holds the source now. `counts` is the
-/// whole reading: a source that isn't there any more timed out, and counts from nothing when it comes back. Returns the
-/// number of sources with news. The previous reading is kept in the database, so that a restart counts nothing twice.
-/// Writes nothing when nothing grew or timed out.
-int64_t write_attempts(Database&, std::string_view router, const std::vector<AttemptCount>& counts, Instant now);
+/// All counters of a router, read at once, written in slices: an attack fills more of them than one transaction should
+/// hold.
+struct AttemptReading {
+    std::vector<AttemptCount> counts;  ///< sorted by source, unique
+    size_t written = 0;                ///< of counts
+    bool done = false;
+};
+/// Adds what grew since the router's previous reading, for the customer that holds the source now, for the next
+/// `at_most` sources. Returns the number of sources with news. The previous reading is kept in the database, so that a
+/// restart counts nothing twice; a source that is missing has timed out. Writes nothing when nothing grew.
+int64_t write_attempts(Database&, std::string_view router, AttemptReading&, Instant now, size_t at_most);
 
 /// One line of `attempts`.
 struct Attempts {

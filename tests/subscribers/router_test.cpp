@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "scratch.hpp"
 #include "subscribers/customer.hpp"
 
@@ -15,6 +17,15 @@ static Report report_of(const std::string& router, Revision revision) {
     report.version = "0.1.0";
     report.notes = "owner flag: yes\npersist flag: no";
     return report;
+}
+
+/// A whole reading, written in slices of one source; the number of sources with news.
+static int64_t counted(Database& database, const std::string& router, std::vector<AttemptCount> counts, Instant t) {
+    std::sort(counts.begin(), counts.end(), [](auto& a, auto& b) { return a.source < b.source; });
+    AttemptReading reading{std::move(counts)};
+    int64_t news = 0;
+    while (!reading.done) news += write_attempts(database, router, reading, t, 1);
+    return news;
 }
 
 static std::string shown(const Report& report) {
@@ -103,17 +114,16 @@ TEST_CASE("router: attempts count what grew, for who holds the address then") {
     });
     const Instant t = now();
     const auto all = [&] { return shown(attempts(*database, t - Seconds(60), {}, {})); };
-    CHECK(write_attempts(*database, "edge1", {{"100.64.3.7"_p, 5}, {"100.64.8.1"_p, 2}}, t) == 2);
+    CHECK(counted(*database, "edge1", {{"100.64.3.7"_p, 5}, {"100.64.8.1"_p, 2}}, t) == 2);
     CHECK(all() == "c1 5 100.64.3.7, nobody 2 100.64.8.1");
-    CHECK(write_attempts(*database, "edge1", {{"100.64.3.7"_p, 5}, {"100.64.8.1"_p, 2}}, t) == 0);
-    CHECK(write_attempts(*database, "edge1", {{"100.64.3.7"_p, 9}, {"100.64.8.1"_p, 2}, {"2001:db8:0:ab01::1"_p, 1}},
-                         t) == 2);
+    CHECK(counted(*database, "edge1", {{"100.64.3.7"_p, 5}, {"100.64.8.1"_p, 2}}, t) == 0);
+    CHECK(counted(*database, "edge1", {{"100.64.3.7"_p, 9}, {"100.64.8.1"_p, 2}, {"2001:db8:0:ab01::1"_p, 1}}, t) == 2);
     CHECK(all() == "c1 10 100.64.3.7 2001:db8:0:ab01::1, nobody 2 100.64.8.1");
-    CHECK(write_attempts(*database, "edge1", {{"100.64.3.7"_p, 3}, {"2001:db8:0:ab01::1"_p, 1}}, t) == 1);  // anew
+    CHECK(counted(*database, "edge1", {{"100.64.3.7"_p, 3}, {"2001:db8:0:ab01::1"_p, 1}}, t) == 1);  // anew
     CHECK(all() == "c1 13 100.64.3.7 2001:db8:0:ab01::1, nobody 2 100.64.8.1");
-    CHECK(write_attempts(*database, "edge1", {{"100.64.3.7"_p, 3}, {"2001:db8:0:ab01::1"_p, 1}, {"100.64.8.1"_p, 4}},
-                         t) == 1);                                             // it had timed out
-    CHECK(write_attempts(*database, "edge2", {{"100.64.8.1"_p, 4}}, t) == 1);  // every router counts for itself
+    CHECK(counted(*database, "edge1", {{"100.64.3.7"_p, 3}, {"2001:db8:0:ab01::1"_p, 1}, {"100.64.8.1"_p, 4}},
+                  t) == 1);                                             // it had timed out
+    CHECK(counted(*database, "edge2", {{"100.64.8.1"_p, 4}}, t) == 1);  // every router counts for itself
     CHECK(all() == "c1 13 100.64.3.7 2001:db8:0:ab01::1, nobody 10 100.64.8.1");
     CHECK(shown(attempts(*database, t - Seconds(60), "100.64.8.0/24"_p, {})) == "nobody 10 100.64.8.1");
     CHECK(shown(attempts(*database, t - Seconds(60), "100.64.0.0/10"_p, {})) == "c1 12 100.64.3.7");
@@ -123,7 +133,7 @@ TEST_CASE("router: attempts count what grew, for who holds the address then") {
 
     // Handed to another customer: what was counted stays with the one who did it.
     committed(*database, [](Change& change) { assign(change, "c2", "100.64.3.7"_p, {}, true); });
-    write_attempts(*database, "edge1", {{"100.64.3.7"_p, 4}, {"2001:db8:0:ab01::1"_p, 1}, {"100.64.8.1"_p, 4}}, t);
+    counted(*database, "edge1", {{"100.64.3.7"_p, 4}, {"2001:db8:0:ab01::1"_p, 1}, {"100.64.8.1"_p, 4}}, t);
     CHECK(all() == "c1 13 100.64.3.7 2001:db8:0:ab01::1, nobody 10 100.64.8.1, c2 1 100.64.3.7");
     const auto of_c1 = attempts_of(*database, "c1", t - Seconds(60));
     REQUIRE(of_c1);
@@ -139,8 +149,8 @@ TEST_CASE("router: attempts count what grew, for who holds the address then") {
 TEST_CASE("router: attempts of several hours are one line") {
     ScratchDatabase database;
     const Instant t = parse_instant("2027-01-01T10:59:59Z");
-    write_attempts(*database, "edge1", {{"100.64.3.7"_p, 5}}, t);
-    write_attempts(*database, "edge1", {{"100.64.3.7"_p, 6}}, t + Seconds(1));
+    counted(*database, "edge1", {{"100.64.3.7"_p, 5}}, t);
+    counted(*database, "edge1", {{"100.64.3.7"_p, 6}}, t + Seconds(1));
     const auto all = attempts(*database, t - Seconds(60), {}, {});
     CHECK(shown(all) == "nobody 6 100.64.3.7");
     CHECK(all[0].first_seen == t);
@@ -162,7 +172,7 @@ TEST_CASE("router: history is forgotten, but for the last two hours and the audi
             assign(change, "c1", Prefix::parse(third + ".2"), change.time() + Seconds(60), false);
             assign(change, "c1", Prefix::parse(third + ".3"), {}, false);
         });
-        write_attempts(*database, "edge1", {{Prefix::parse(third + ".1"), 1}}, now());
+        counted(*database, "edge1", {{Prefix::parse(third + ".1"), 1}}, now());
         request_apply(*database, "edge1", alice);
     };
     fill("100.64.1");
