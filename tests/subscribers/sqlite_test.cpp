@@ -205,13 +205,25 @@ TEST_CASE("sqlite: a full disk takes back the whole change and leaves the sessio
     CHECK(current_revision(*database) == 2);
 }
 
+/// Leaves a chroot whose root is no mount point, where propagation can't be switched off, does so from the topmost
+/// directory, and comes back.
+static bool make_mounts_private() {
+    const int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat here {
+    }, above{};
+    // A process is stopped at its root only while it stands below it: any directory that it stands above will do.
+    if (root < 0 || chroot("/proc") != 0 || fchdir(root) != 0) return false;
+    do {
+        if (stat(".", &here) != 0 || chdir("..") != 0 || stat(".", &above) != 0) return false;
+    } while (here.st_dev != above.st_dev || here.st_ino != above.st_ino);
+    const bool made = chroot(".") == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+    return fchdir(root) == 0 && chroot(".") == 0 && close(root) == 0 && made;
+}
+
 /// In a mount namespace of this process: a file system of one megabyte.
 static bool mount_small(const std::string& folder) {
-    const uid_t user = geteuid();
-    if (unshare(user == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0) return false;
-    if (user != 0) std::ofstream("/proc/self/uid_map") << fmt::format("0 {} 1", user);
-    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
-    return mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=1m") == 0;
+    return unshare(CLONE_NEWNS) == 0 && make_mounts_private() &&
+           mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=1m") == 0;
 }
 
 TEST_CASE("sqlite: a file system that is full takes back the whole change") {
