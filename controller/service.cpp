@@ -108,8 +108,7 @@ public:
           lock_(configuration_.state_directory),
           kernel_(open_kernel()),
           enforcement_(*kernel_, configuration_.border) {
-        if (url().empty())
-            throw ConfigurationError("no database: name it in the configuration's 'database' or with --database");
+        require_database(configuration_);
     }
 
     int run() {
@@ -128,6 +127,18 @@ public:
 
 private:
     const std::string& url() const { return options_.database.empty() ? configuration_.database : options_.database; }
+
+    /// Throws ConfigurationError when `configuration` leaves the service without a database that it could open.
+    void require_database(const Configuration& configuration) const {
+        const std::string& named = options_.database.empty() ? configuration.database : options_.database;
+        if (named.empty())
+            throw ConfigurationError("no database: name it in the configuration's 'database' or with --database");
+        try {
+            check_database_url(named);
+        } catch (const Refused& refused) {
+            throw ConfigurationError(refused.what());
+        }
+    }
 
     /// Everything that is due. Every turn ends with the kernel verified against what was applied, or with the failure
     /// reported.
@@ -383,6 +394,7 @@ private:
                 throw ConfigurationError(options_.configuration_path +
                                          ": router and state_directory can't change in a running service; restart it");
             }
+            require_database(fresh);
             const std::string before = url();
             configuration_ = std::move(fresh);
             if (url() != before) database_.reset();

@@ -1,5 +1,5 @@
 #pragma once
-// `smtpfence run`: an epoll loop around Enforcement. It wakes for database commits, expiries, signals, requests and its
+// `smtpfence run`: a poll loop around Enforcement. It wakes for database commits, expiries, signals, requests and its
 // own heartbeat; it tells systemd and the journal what it does, and reports into the database. Whatever fails, the
 // rules that are in force stay in force.
 

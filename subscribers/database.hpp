@@ -67,8 +67,8 @@ public:
 
     virtual void begin_reading() = 0;  ///< a consistent view until commit or rollback
     virtual void begin_writing() = 0;  ///< takes the write lock now (waits up to 10 s, then DatabaseError locked)
-    /// As begin_writing(), for what may come later or be lost in a power cut: reports and counts. It waits 0.1 s for the
-    /// lock, and the commit doesn't wait for the disk.
+    /// As begin_writing(), for what may come later or be lost in a power cut: reports and counts. It waits 0.1 s for
+    /// the lock, and the commit doesn't wait for the disk.
     virtual void begin_reporting() = 0;
     virtual void commit() = 0;
     virtual void rollback() noexcept = 0;  ///< nothing to do outside a transaction
@@ -100,6 +100,9 @@ enum class OpenMode {
     write,   ///< must exist
     create,  ///< made when missing (`init`), parent folder included
 };
+
+/// Throws Refused (invalid) when no engine has this scheme or the path is missing; opens nothing.
+void check_database_url(const std::string& url);
 
 /// Opens "sqlite:PATH" ("sqlite::memory:" for tests, which starts empty). Throws Refused (invalid) for another scheme,
 /// DatabaseError otherwise. Unless `create`, also refuses a schema that is older or newer than this program's

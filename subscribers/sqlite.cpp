@@ -459,7 +459,7 @@ bool Sqlite::changed() {
 
 }  // namespace
 
-std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode) {
+void check_database_url(const std::string& url) {
     if (url.compare(0, scheme.size(), scheme) != 0) {
         // Only the scheme is shown: the rest may hold a password.
         throw Refused(Refusal::invalid, fmt::format("database {}: unknown kind; write sqlite:/path/to/file",
@@ -469,7 +469,11 @@ std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode) {
     if (path.empty() || path.find('\0') != std::string::npos) {
         throw Refused(Refusal::invalid, fmt::format("database {}: no path; write sqlite:/path/to/file", quoted(url)));
     }
-    return std::make_unique<Sqlite>(path, mode);
+}
+
+std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode) {
+    check_database_url(url);
+    return std::make_unique<Sqlite>(url.substr(scheme.size()), mode);
 }
 
 }  // namespace smtpfence

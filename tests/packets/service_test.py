@@ -221,6 +221,21 @@ class Reload(ServiceCase):
         self.assertEqual(self.service.table(), before)
         self.fence_holds()
 
+    def test_a_database_that_can_not_be_keeps_the_old_one(self):
+        self.service.start()
+        before = self.service.table()
+        for bad in ("", 'database = ""\n', 'database = "postgresql://db.example/subscribers"\n', 'database = "sqlite:"\n'):
+            with open(self.service.configuration, "w", encoding="ascii") as file:
+                file.write(f'{bad}router = "edge1"\nstate_directory = "{self.service.directory}/state"\n')
+            with Watch(self):
+                self.reload()
+            self.assertIsNone(self.service.process.poll(), bad)
+            self.assertEqual(self.service.table(), before)
+        self.assertEqual(self.service.journal().count("reload refused"), 4)
+        self.service.configure()
+        self.reload()
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--wait", "20s")
+
     def test_other_interfaces_take_effect(self):
         self.service.start()
         self.service.configure(subscriber=("vlan*",))
