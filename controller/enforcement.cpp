@@ -165,16 +165,17 @@ size_t Enforcement::verify(Instant now, bool thorough) {
     try {
         reread();
         if (applied_.empty()) take();
+        const Changes repair = difference(applied_, expected, now);
+        commit(repair);
+        compare_all_ = comparing_all;
+        return repair.size();
     } catch (...) {
+        // What is not put right yet still has to be: the next call begins anew, database or not.
         applied_ = expected;
         compare_all_ = true;
         generation_ = kernel_.generation() - 1;
         throw;
     }
-    const Changes repair = difference(applied_, expected, now);
-    commit(repair);
-    compare_all_ = comparing_all;
-    return repair.size();
 }
 
 }  // namespace smtpfence

@@ -183,6 +183,24 @@ TEST_CASE("enforcement: drift is put right, and counted") {
     CHECK(router.differences() == 0);
 }
 
+TEST_CASE("enforcement: a repair that the kernel refused half-way is finished without the database") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    const Fence before = router.kernel.read();
+    for (size_t done = 0; done < 4; ++done) {
+        router.kernel.flush();
+        router.kernel.fail_commit(done, ENOMEM);
+        CHECK_THROWS_AS(router.enforcement.verify(now(), false), KernelError);
+        CHECK(router.enforcement.verify(now(), false) > 0);
+        CHECK(router.kernel.read() == before);
+    }
+    router.revoke("c1");
+    router.follow();
+    CHECK(router.differences() == 0);
+}
+
 TEST_CASE("enforcement: a commit of another program elsewhere is noticed and changes nothing") {
     Router router;
     router.enforcement.take();
