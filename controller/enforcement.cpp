@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "subscribers/revision.hpp"
+
 namespace smtpfence {
 
 namespace {
@@ -53,13 +55,14 @@ void Enforcement::reread() {
 
 Pass Enforcement::follow(Database& database, Instant now) {
     Pass pass;
-    if (!compare_all_ && revision_) {
+    // Another history may have the same numbers: a delta would start from what this kernel never enforced.
+    if (!compare_all_ && revision_ && revision_mark(database, *revision_) == mark_) {
         if (const auto delta = read_delta(database, *revision_, seen_, now, delta_limit)) {
             if (delta->relays || delta->pools) require_relay(overview(*delta), border_);
             if (const auto changes = difference(applied_, *delta, now)) {
                 pass = commit(*changes);
-                revision_ = pass.revision = delta->revision;
-                seen_ = now;
+                pass.revision = delta->revision;
+                note_revision(database, delta->revision, now);
                 return pass;
             }
         }
@@ -70,11 +73,17 @@ Pass Enforcement::follow(Database& database, Instant now) {
         take();
     }
     pass = commit(difference(applied_, compile(policy, border_, applied_), now));
-    revision_ = pass.revision = policy.revision;
-    seen_ = now;
+    pass.revision = policy.revision;
+    note_revision(database, policy.revision, now);
     compare_all_ = false;
     pass.full = true;
     return pass;
+}
+
+void Enforcement::note_revision(Database& database, Revision revision, Instant now) {
+    mark_ = revision_mark(database, revision);
+    revision_ = revision;
+    seen_ = now;
 }
 
 Policy Enforcement::overview(const PolicyDelta& delta) const {

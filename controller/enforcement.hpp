@@ -73,12 +73,14 @@ private:
     void reread();
     void refresh_next_end();
     void note_ends(const Transaction&);
+    void note_revision(Database&, Revision, Instant now);
     Policy overview(const PolicyDelta&) const;  ///< relays and pools as they will be, for require_relay
 
     Kernel& kernel_;
     Border border_;
     Fence applied_;  ///< what the kernel holds, as far as we wrote or read it
     std::optional<Revision> revision_;
+    std::string mark_;          ///< revision_mark() of revision_
     Instant seen_{};            ///< the `now` of the last pass that ended well
     Instant next_end_ = never;  ///< not later than the earliest end in applied_
     uint32_t generation_ = 0;   ///< after our last commit or reading

@@ -215,6 +215,24 @@ TEST_CASE("enforcement: a commit of another program elsewhere is noticed and cha
     CHECK(router.kernel.commits.size() == before);
 }
 
+TEST_CASE("enforcement: a restored backup that went on to the same revision or a later one is compared as a whole") {
+    Router router, backup;
+    router.enforcement.take();
+    router.grant("c1");
+    backup.grant("c1");
+    router.follow();
+    router.grant("c2");
+    router.follow();
+    CHECK(router.exempt("100.64.3.7"));
+    backup.revoke("c1");
+    SECTION("the same revision") {}
+    SECTION("a later revision") { backup.grant("c2"); }
+    const Pass pass = router.enforcement.follow(*backup.database, now());
+    CHECK(pass.full);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK_FALSE(router.enforcement.follow(*backup.database, now()).full);
+}
+
 TEST_CASE("enforcement: rights end without the database") {
     Router router;
     router.enforcement.take();
