@@ -13,6 +13,15 @@ constexpr size_t delta_limit = 20000;
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
+std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
+    try {
+        require_relay(policy, border);
+        return std::nullopt;
+    } catch (const Refused& refused) {
+        return refused;
+    }
+}
+
 }  // namespace
 
 void require_relay(const Policy& policy, const Border& border) {
@@ -57,22 +66,34 @@ Pass Enforcement::follow(Database& database, Instant now) {
     Pass pass;
     // Another history may have the same numbers: a delta would start from what this kernel never enforced.
     if (!compare_all_ && revision_ && revision_mark(database, *revision_) == mark_) {
-        if (const auto delta = read_delta(database, *revision_, seen_, now, delta_limit)) {
-            if (delta->relays || delta->pools) require_relay(overview(*delta), border_);
+        if (auto delta = read_delta(database, *revision_, seen_, now, delta_limit)) {
+            std::optional<Refused> refused;
+            if (delta->relays || delta->pools) refused = refusal_of(overview(*delta), border_);
+            if (refused) {
+                delta->relays.reset();
+                delta->pools.reset();
+            }
             if (const auto changes = difference(applied_, *delta, now)) {
                 pass = commit(*changes);
+                if (refused) throw *refused;
                 pass.revision = delta->revision;
                 note_revision(database, delta->revision, now);
                 return pass;
             }
         }
     }
-    const Policy policy = read_policy(database, now);
-    require_relay(policy, border_);
-    if (kernel_.generation() != generation_) {
-        take();
+    Policy policy = read_policy(database, now);
+    const std::optional<Refused> refused = refusal_of(policy, border_);
+    if (kernel_.generation() != generation_) take();
+    if (refused) {
+        if (applied_.empty()) throw *refused;
+        Policy in_force = overview({});
+        policy.relays = std::move(in_force.relays);
+        policy.pools = std::move(in_force.pools);
+        require_relay(policy, border_);
     }
     pass = commit(difference(applied_, compile(policy, border_, applied_), now));
+    if (refused) throw *refused;
     pass.revision = policy.revision;
     note_revision(database, policy.revision, now);
     compare_all_ = false;

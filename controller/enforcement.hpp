@@ -50,8 +50,9 @@ public:
     /// Adopts or creates the table and reads it. Throws KernelError.
     void take();
 
-    /// Brings the kernel to the database's revision. Throws Refused (no relay), DatabaseError, KernelError; then what
-    /// was committed so far stays, and the next call compares everything.
+    /// Brings the kernel to the database's revision. Throws Refused (no relay) when everything but relays and pools,
+    /// which stay as they are in force, was brought there: a revocation doesn't wait for a relay. Throws DatabaseError,
+    /// KernelError; then what was committed so far stays, and the next call compares everything.
     Pass follow(Database&, Instant now);
 
     /// Ends rights that are over at `now` without asking the database (it may be gone). Returns the number of elements

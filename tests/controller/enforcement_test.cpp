@@ -127,6 +127,39 @@ TEST_CASE("enforcement: a fence without a relay is refused, and what is in force
     CHECK(refusal([&] { make_plan(*router.database, router.kernel, {}, now()); }).starts_with("conflict: no relay"));
 }
 
+TEST_CASE("enforcement: rights go on ending and beginning while there is no relay") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    const auto relays_and_pools = [&] {
+        const Fence fence = router.kernel.read();
+        return std::pair(fence.sets.at("relay4").elements, fence.sets.at("pool4").elements);
+    };
+    const auto in_force = relays_and_pools();
+    committed(*router.database, [](Change& change) {
+        for (const Pool& pool : pools(change.database())) set_pool(change, pool.prefix, Action::observe);
+        remove_relay(change, "203.0.113.10"_p);
+        set_pool(change, "100.64.0.0/16"_p, Action::reject);
+    });
+    SECTION("step by step") {
+        CHECK(refusal([&] { router.follow(); }).starts_with("conflict: no relay"));
+    }
+    SECTION("everything compared") { router.enforcement.compare_all(); }
+    router.revoke("c1");
+    committed(*router.database, [](Change& change) { assign(change, "c2", "100.64.3.9"_p, {}, false); });
+    router.grant("c2");
+    CHECK(refusal([&] { router.follow(); }).starts_with("conflict: no relay"));
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK(router.exempt("100.64.3.9"));
+    CHECK(relays_and_pools() == in_force);
+    CHECK(router.enforcement.revision() == 2);
+
+    committed(*router.database, [](Change& change) { add_relay(change, "203.0.113.11"_p, {}, {}); });
+    CHECK(router.follow().revision == 7);
+    CHECK(router.differences() == 0);
+}
+
 TEST_CASE("enforcement: what the kernel refuses is tried again, and a revocation doesn't wait for a grant") {
     Router router;
     router.enforcement.take();
