@@ -26,7 +26,8 @@ constexpr auto heartbeat_period = 5s;
 constexpr auto attempts_period = 10s;
 /// Sources in one transaction: a few milliseconds, also while an attack fills the counters.
 constexpr size_t attempts_slice = 1000;
-constexpr auto history_period = 6h;
+constexpr Seconds history_period = 6h;
+constexpr Seconds history_pause = 1s;  ///< while there is more to forget
 constexpr auto longest_retry = 30s;
 
 /// inotify's event comes before the commit is visible, so after one the database is asked again at these distances.
@@ -294,8 +295,8 @@ private:
 
     void forget(Steady::time_point t) {
         if (t < next_forget_) return;
-        next_forget_ = t + history_period;
-        forget_history(*database_, now() - configuration_.keep);
+        const bool more = forget_history(*database_, now() - configuration_.keep);
+        next_forget_ = t + (more ? history_pause : history_period);
     }
 
     void report(Steady::time_point t) {

@@ -218,24 +218,25 @@ std::optional<Attempts> attempts_of(Database& database, std::string_view custome
     return lines.empty() ? std::nullopt : std::optional(lines.begin()->second);
 }
 
-void forget_history(Database& database, Instant before) {
+bool forget_history(Database& database, Instant before) {
+    constexpr int64_t forgotten_at_once = 500;
     // A follower may still ask what ended within the last hour (policy.cpp).
     const Instant until = std::min(before, now() - Seconds(2 * hour_seconds));
-    // Small steps, so that the write lock is never held for long.
     constexpr std::string_view statements[] = {
         "DELETE FROM past_assignment WHERE number IN"
-        " (SELECT number FROM past_assignment WHERE ended < $1 LIMIT 2000)",
+        " (SELECT number FROM past_assignment WHERE ended < $1 LIMIT $2)",
         "DELETE FROM assignment WHERE (first, length) IN"
-        " (SELECT first, length FROM assignment WHERE until < $1 LIMIT 2000)",
+        " (SELECT first, length FROM assignment WHERE until < $1 LIMIT $2)",
         "DELETE FROM attempt WHERE (hour, address, customer) IN"
-        " (SELECT hour, address, customer FROM attempt WHERE hour < $1 - 3600 LIMIT 2000)",
+        " (SELECT hour, address, customer FROM attempt WHERE hour < $1 - 3600 LIMIT $2)",
         "DELETE FROM apply_request WHERE number IN"
-        " (SELECT number FROM apply_request WHERE time < $1 LIMIT 2000)",
+        " (SELECT number FROM apply_request WHERE time < $1 LIMIT $2)",
     };
+    bool more = false;
     for (std::string_view statement : statements) {
-        while (report(database, statement, {to_number(until)}) != 0) {
-        }
+        if (report(database, statement, {to_number(until), forgotten_at_once}) == forgotten_at_once) more = true;
     }
+    return more;
 }
 
 }  // namespace smtpfence

@@ -184,9 +184,26 @@ TEST_CASE("router: history is forgotten, but for the last two hours and the audi
                            rows("assignment"), rows("attempt"), rows("apply_request"), rows("change"));
     };
     CHECK(all() == "2 past, 4 held, 2 attempts, 2 requests, 9 audited");
-    forget_history(*database, now() - Seconds(86400));
+    CHECK_FALSE(forget_history(*database, now() - Seconds(86400)));
     CHECK(all() == "2 past, 4 held, 2 attempts, 2 requests, 9 audited");
-    forget_history(*database, now());
+    CHECK_FALSE(forget_history(*database, now()));
     CHECK(all() == "1 past, 3 held, 1 attempts, 1 requests, 9 audited");
     CHECK(holder(*database, "100.64.1.3"_p, now()));
+}
+
+TEST_CASE("router: a long history is forgotten in steps") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) { assign(change, "c1", "100.64.1.1"_p, {}, false); });
+    database->query(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
+        " INSERT INTO past_assignment (first, length, customer, since, until, ended, source)"
+        " SELECT first, length, customer, 1000, NULL, 2000, source FROM assignment, n",
+        {});
+    std::vector<int64_t> left;
+    for (bool more = true; more;) {
+        more = forget_history(*database, now());
+        database->query("SELECT count(*) FROM past_assignment", {},
+                        [&](const Row& row) { left.push_back(row.integer(0)); });
+    }
+    CHECK(left == std::vector<int64_t>{700, 200, 0});
 }
