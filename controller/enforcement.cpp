@@ -73,8 +73,8 @@ Pass Enforcement::follow(Database& database, Instant now) {
                 delta->relays.reset();
                 delta->pools.reset();
             }
-            if (const auto changes = difference(applied_, *delta, now)) {
-                pass = commit(*changes);
+            if (auto changes = difference(applied_, *delta, now)) {
+                pass = commit(std::move(*changes));
                 if (refused) throw *refused;
                 pass.revision = delta->revision;
                 note_revision(database, delta->revision, now);
@@ -92,10 +92,13 @@ Pass Enforcement::follow(Database& database, Instant now) {
         policy.pools = std::move(in_force.pools);
         require_relay(policy, border_);
     }
-    pass = commit(difference(applied_, compile(policy, border_, applied_), now));
+    const Revision revision = policy.revision;
+    Changes changes = difference(applied_, compile(policy, border_, applied_), now);
+    policy = {};  // a million rights are not held twice
+    pass = commit(std::move(changes));
     if (refused) throw *refused;
-    pass.revision = policy.revision;
-    note_revision(database, policy.revision, now);
+    pass.revision = revision;
+    note_revision(database, revision, now);
     compare_all_ = false;
     pass.full = true;
     return pass;
@@ -126,10 +129,10 @@ Policy Enforcement::overview(const PolicyDelta& delta) const {
     return policy;
 }
 
-Pass Enforcement::commit(const Changes& changes) {
+Pass Enforcement::commit(Changes changes) {
     Pass pass;
     pass.changes = changes.size();
-    for (const Transaction& transaction : changes.transactions) {
+    for (Transaction& transaction : changes.transactions) {
         const uint32_t before = kernel_.generation();
         try {
             kernel_.commit(transaction);
@@ -146,6 +149,7 @@ Pass Enforcement::commit(const Changes& changes) {
         // A foreign commit in between leaves generation_ behind, and verify() looks closer.
         if (before == generation_ && after - before <= 1) generation_ = after;
         ++pass.transactions;
+        transaction = {};
     }
     return pass;
 }
@@ -195,10 +199,9 @@ size_t Enforcement::verify(Instant now, bool thorough) {
     try {
         reread();
         if (applied_.empty()) take();
-        const Changes repair = difference(applied_, expected, now);
-        commit(repair);
+        const Pass repair = commit(difference(applied_, expected, now));
         compare_all_ = comparing_all;
-        return repair.size();
+        return repair.changes;
     } catch (...) {
         // What is not put right yet still has to be: the next call begins anew, database or not.
         applied_ = expected;

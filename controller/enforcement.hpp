@@ -70,7 +70,7 @@ public:
     std::optional<Instant> next_end() const;
 
 private:
-    Pass commit(const Changes&);
+    Pass commit(Changes);  ///< each transaction is let go once it is committed
     void reread();
     void refresh_next_end();
     void note_ends(const Transaction&);

@@ -253,8 +253,9 @@ private:
             nlohmann::json answer{
                 {"ok", !trouble_.reason()}, {"revision", enforcement_.revision().value_or(0)}, {"changes", changes_}};
             if (trouble_.reason()) answer["error"] = *trouble_.reason();
-            answer_request(*database_, request.number, answer.dump());
-            journal(Level::info, fmt::format("apply requested by {}: {}", request.login, answer.dump()));
+            const std::string words = answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+            answer_request(*database_, request.number, words);
+            journal(Level::info, fmt::format("apply requested by {}: {}", request.login, words));
         }
         asked_.clear();
     }
@@ -281,14 +282,15 @@ private:
     void read_attempts(Steady::time_point t) {
         if (t >= next_attempts_ && attempts_.done) {
             next_attempts_ = t + attempts_period;
-            attempts_ = {};
+            AttemptReading reading;
             for (const auto& [set, kind] : {std::pair{"attempts4", KeyKind::ipv4}, {"attempts6", KeyKind::ipv6}}) {
                 for (const Counted& counted : kernel_->counted(set)) {
-                    attempts_.counts.push_back({to_prefix(counted.key, kind), static_cast<int64_t>(counted.packets)});
+                    reading.counts.push_back({to_prefix(counted.key, kind), static_cast<int64_t>(counted.packets)});
                 }
             }
-            std::sort(attempts_.counts.begin(), attempts_.counts.end(),
+            std::sort(reading.counts.begin(), reading.counts.end(),
                       [](const AttemptCount& a, const AttemptCount& b) { return a.source < b.source; });
+            attempts_ = std::move(reading);
         }
         if (!attempts_.done) write_attempts(*database_, configuration_.router, attempts_, now(), attempts_slice);
     }
@@ -335,8 +337,6 @@ private:
         if (!ready_ && fenced()) {
             ready_ = true;
             message += "\nREADY=1";
-        } else if (!ready_) {
-            message += "\nEXTEND_TIMEOUT_USEC=90000000";
         }
         if (status != told_ || message.find("READY=1") != std::string::npos || watchdog() > 0us || !ready_)
             sd_notify(0, message.c_str());

@@ -16,11 +16,12 @@ using Elements = std::vector<std::pair<Key, Held>>;
 
 bool over(const Held& held, Instant now) { return held.until <= now; }
 
+/// A right that ends a little early in the kernel may stay so; one that would end late may not.
 bool equal(const Held& have, const Held& want, Seconds tolerance) {
     if (have.action != want.action) return false;
     if (have.until == want.until) return true;
     if (have.until == never || want.until == never) return false;
-    return std::chrono::abs(have.until - want.until) <= tolerance;
+    return have.until < want.until ? want.until - have.until <= tolerance : have.until - want.until <= jitter;
 }
 
 Seconds tolerance(const Held& want, Instant now) {
@@ -276,6 +277,7 @@ Changes difference(const Fence& actual, const Fence& desired, Instant now) {
         if (!actual.sets.contains(name)) widening[name] = compare({}, set.elements, now);
         append_chunks(all, name, widening[name].changed_from, widening[name].changed_to);
         append_chunks(all, name, {}, widening[name].added);
+        widening.erase(name);
     }
     append(all, rule_switches(actual, desired));
     append(all, leftovers(actual, desired));

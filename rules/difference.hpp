@@ -58,8 +58,8 @@ struct Changes {
     size_t size() const;  ///< elements, rules, sets and chains added or removed
 };
 
-/// From `actual` to `desired`. Deadlines within 2 s or 0.1 % of the time that remains at `now` count as equal. Elements
-/// whose `until` is over at `now` count as gone.
+/// From `actual` to `desired`. Deadlines within 2 s count as equal, and where the actual one is earlier, within 0.1 %
+/// of the time that remains at `now`: no right outlives its end. Elements whose `until` is over at `now` count as gone.
 Changes difference(const Fence& actual, const Fence& desired, Instant now);
 
 /// The same from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %

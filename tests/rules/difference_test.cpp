@@ -96,7 +96,7 @@ TEST_CASE("difference: what ends goes before what begins, each in its transactio
     CHECK(performed(before, difference(before, after, now)).sets.at("exempt4_32") == after.sets.at("exempt4_32"));
 }
 
-TEST_CASE("difference: deadlines within 2 s or 0.1 % of what remains are equal") {
+TEST_CASE("difference: deadlines within 2 s are equal, and within 0.1 % of what remains when the kernel ends first") {
     const Instant now = test_time();
     const auto changed = [&](Seconds remaining, Seconds moved) {
         Policy policy;
@@ -111,6 +111,7 @@ TEST_CASE("difference: deadlines within 2 s or 0.1 % of what remains are equal")
     CHECK(changed(Seconds{100}, Seconds{-3}));
     CHECK_FALSE(changed(Seconds{1'000'000}, Seconds{1000}));
     CHECK(changed(Seconds{1'000'000}, Seconds{1002}));
+    CHECK(changed(Seconds{1'000'000}, Seconds{-3}));
 }
 
 TEST_CASE("difference: elements that are over count as gone on either side") {
