@@ -73,7 +73,7 @@ void each_attribute(std::string_view bytes, Each each) {
         if (header.nla_len < sizeof header || header.nla_len > bytes.size()) return;
         each(Attribute{static_cast<uint16_t>(header.nla_type & NLA_TYPE_MASK),
                        bytes.substr(sizeof header, header.nla_len - sizeof header)});
-        bytes.remove_prefix(std::min(bytes.size(), size_t{NLA_ALIGN(header.nla_len)}));
+        bytes.remove_prefix(std::min(bytes.size(), static_cast<size_t>(NLA_ALIGN(header.nla_len))));
     }
 }
 

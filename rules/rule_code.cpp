@@ -22,7 +22,7 @@ constexpr uint32_t destination_port = 2, source_port = 0, tcp_flags = 13, ipv4_f
 constexpr uint8_t fragment_header = 44;
 
 /// A rule of ours takes less than 1 KiB; a foreign one at most what fits into the kernel's attribute.
-constexpr size_t largest_rule = 80 * 1024;
+constexpr size_t largest_rule = size_t{80} * 1024;
 
 const nlattr* find_attribute(const nlmsghdr* message, uint16_t type) {
     const auto* begin = static_cast<const char*>(mnl_nlmsg_get_payload_offset(message, sizeof(nfgenmsg)));

@@ -5,7 +5,7 @@
 
 namespace smtpfence {
 
-FileWatch::FileWatch(std::string path) : log_(path + "-wal") {
+FileWatch::FileWatch(const std::string& path) : log_(path + "-wal") {
     const size_t slash = path.rfind('/');
     folder_ = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
     descriptor_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);

@@ -8,7 +8,7 @@ namespace smtpfence {
 
 class FileWatch {
 public:
-    explicit FileWatch(std::string path);
+    explicit FileWatch(const std::string& path);
     ~FileWatch();
     FileWatch(const FileWatch&) = delete;
     FileWatch& operator=(const FileWatch&) = delete;

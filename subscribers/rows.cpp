@@ -64,7 +64,7 @@ std::optional<Assignment> find_assignment(Database& database, const Prefix& pref
 
 std::optional<Assignment> held_by_other(Database& database, const Prefix& prefix, const std::string& customer,
                                         Instant at) {
-    if (const auto wider = holder(database, prefix, at); wider && wider->customer != customer) return wider;
+    if (auto wider = holder(database, prefix, at); wider && wider->customer != customer) return wider;
     std::optional<Assignment> found;
     database.query(
         "SELECT first, length, customer, since, until, source FROM assignment WHERE first BETWEEN $1 AND $2"
