@@ -146,6 +146,19 @@ public:
         for (const Command& command : commands) declare(command);
     }
 
+    /// Throws Refused (usage) that names a word which is no command, and CLI::ParseError for all else.
+    void parse(int argc, const char* const* argv) {
+        try {
+            app_.parse(arguments(argc, argv));
+        } catch (const CLI::RequiredError&) {
+            const auto unknown = app_.remaining(true);
+            if (!command_missing() || unknown.empty()) throw;
+            throw Refused(Refusal::usage, fmt::format("unknown {} {}: see {} --help",
+                                                      unknown.front().starts_with('-') ? "option" : "command",
+                                                      quoted(unknown.front()), deepest()));
+        }
+    }
+
     CLI::App& app() { return app_; }
     const GlobalOptions& global() const { return global_; }
 
@@ -167,6 +180,29 @@ public:
     }
 
 private:
+    // The arguments as CLI11 wants them: the last one first. It would take the one after "--name=" for the value, which
+    // therefore becomes one of its own.
+    static std::vector<std::string> arguments(int argc, const char* const* argv) {
+        std::vector<std::string> all;
+        bool options = true;
+        for (const std::string& word : std::vector<std::string>(argv + std::min(argc, 1), argv + argc)) {
+            options = options && word != "--";
+            if (options && word.starts_with("--") && word.find('=') == word.size() - 1) {
+                all.push_back(word.substr(0, word.size() - 1));
+                all.emplace_back();
+            } else {
+                all.push_back(word);
+            }
+        }
+        std::reverse(all.begin(), all.end());
+        return all;
+    }
+
+    bool command_missing() const {
+        return std::none_of(executions_.begin(), executions_.end(),
+                            [](const auto& one) { return one.first->parsed(); });
+    }
+
     CLI::App& group(const std::string& name) {
         if (const auto known = groups_.find(name); known != groups_.end()) return *known->second;
         const auto line =
@@ -220,7 +256,7 @@ int exit_code(const CLI::ParseError& error) {
 
 int parse_and_run(Words& words, int argc, const char* const* argv) {
     try {
-        words.app().parse(argc, argv);
+        words.parse(argc, argv);
     } catch (const CLI::Success& asked) {  // --help, --version
         words.app().exit(asked, std::cout, std::cerr);
         return 0;

@@ -89,6 +89,21 @@ class WrongUse(ProgramCase):
             with self.subTest(words=words):
                 self.refused(INVALID, *words)
 
+    def test_a_word_that_is_no_command_is_named(self):
+        for words, named, help_of in [(("probe",), "unknown command 'probe'", "smtpfence --help"),
+                                      (("exempt", "grnat", "c1"), "unknown command 'grnat'", "smtpfence exempt --help"),
+                                      (("--output", "json", "pools", "list"), "unknown command 'pools'", "smtpfence --help"),
+                                      (("--confg=x",), "unknown option '--confg=x'", "smtpfence --help")]:
+            with self.subTest(words=words):
+                self.assertIn(help_of, self.refused(USAGE, *words, saying=named).err)
+        self.assertIn("\\x1b", self.refused(USAGE, "\x1b[2J").err)
+
+    def test_an_option_with_an_empty_value_takes_nothing_else_for_it(self):
+        self.refused(INVALID, "pool", "add", "--name=", "100.64.0.0/16", "100.65.0.0/16", saying="name ''")
+        self.refused(INVALID, "exempt", "grant", "--reason=", "c1", "--no-wait", saying="reason ''")
+        self.run_program("assign", "--", "--name=", "100.64.3.7")
+        self.assertEqual(self.json("customer", "show", "--", "--name=")["customer"], "--name=")
+
     def test_a_time_without_zone_names_its_readings(self):
         self.refused(INVALID, "assign", "c1", "100.64.3.7", "--until", "2030-01-01T00:00:00", saying="2030-01-01T00:00:00Z")
 
