@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <ext/stdio_filebuf.h>
 
 #include <cerrno>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <system_error>
 
 #include "controller/commands.hpp"
@@ -67,7 +69,17 @@ ImportOptions parse_import(const ImportWords& words) {
 class Input {
 public:
     explicit Input(const std::string& name) {
-        if (name == "-") return;
+        if (name == "-") {
+            struct stat status {};
+            if (fstat(STDIN_FILENO, &status) != 0) refuse("standard input", errno);
+            if (S_ISDIR(status.st_mode)) refuse("standard input", EISDIR);
+            // Unlike std::cin, this does not take a failed read for the end.
+            standard_buffer_ = std::make_unique<__gnu_cxx::stdio_filebuf<char>>(STDIN_FILENO, std::ios::in);
+            if (!standard_buffer_->is_open()) refuse("standard input", EBADF);
+            standard_input_.rdbuf(standard_buffer_.get());
+            stream_ = &standard_input_;
+            return;
+        }
         struct stat status {};
         // stat() sees what the stream would not say: why, and that it is no file.
         if (stat(name.c_str(), &status) != 0) refuse(name, errno);
@@ -90,7 +102,9 @@ private:
         throw std::system_error(code, std::generic_category(), visible(name));
     }
     std::ifstream file_;
-    std::istream* stream_ = &std::cin;
+    std::unique_ptr<__gnu_cxx::stdio_filebuf<char>> standard_buffer_;
+    std::istream standard_input_{nullptr};
+    std::istream* stream_ = nullptr;
     int64_t size_ = 0;
 };
 

@@ -73,6 +73,13 @@ std::string who(const Json& entry) {
     return entry["operator"].is_null() ? login : entry["operator"].get<std::string>() + " (" + login + ")";
 }
 
+// "exemption c1", "pool 100.64.0.0/10"
+std::string object_of(const Json& entry) {
+    std::string all = entry["object"].get<std::string>();
+    if (!entry["prefix"].is_null()) return all + " " + entry["prefix"].get<std::string>();
+    return entry["customer"].is_null() ? all : all + " " + entry["customer"].get<std::string>();
+}
+
 // "note: old -> new" for each fact that differs; all facts of what appeared or went.
 std::string difference_of(const Json& entry) {
     const Json &before = entry["before"], &after = entry["after"];
@@ -210,7 +217,7 @@ Execution audit_command(CLI::App& app) {
                                        {"operator", ""},
                                        {"host", ""},
                                        {"command", "COMMAND"},
-                                       {"object", "OBJECT"},
+                                       {"object", "OBJECT", object_of},
                                        {"customer", ""},
                                        {"prefix", ""},
                                        {"reason", "REASON"},

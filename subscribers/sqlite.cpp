@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -95,6 +96,11 @@ Kind kind_of(int result, int system_error) {
     }
 }
 
+bool on_read_only_file_system(const std::string& path) {
+    struct statvfs system {};
+    return statvfs(path.c_str(), &system) == 0 && (system.f_flag & ST_RDONLY) != 0;
+}
+
 /// What to do about it.
 std::string advice(Kind kind, const std::string& path) {
     const std::string folder = std::filesystem::path(path).parent_path().string();
@@ -102,6 +108,7 @@ std::string advice(Kind kind, const std::string& path) {
         case Kind::locked:
             return "try again when that has ended";
         case Kind::denied:
+            if (on_read_only_file_system(path)) return "nothing was written; mount it writable, or name another file";
             return fmt::format("run as a user who may write it and its folder {}", folder.empty() ? "." : folder);
         case Kind::corrupt:
             return "nothing was written; restore it from a backup";
@@ -230,7 +237,9 @@ private:
 
 void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const {
     const int extended = connection ? sqlite3_extended_errcode(connection) : result;
-    const int system_error = connection ? sqlite3_system_errno(connection) : 0;
+    int system_error = connection ? sqlite3_system_errno(connection) : 0;
+    // Whoever reads in WAL mode makes files beside the database. SQLite says of that only that they are missing.
+    if ((result & 0xff) == SQLITE_CANTOPEN && on_read_only_file_system(path_)) system_error = EROFS;
     const Kind kind = kind_of(extended == SQLITE_OK ? result : extended, system_error);
     if (kind == Kind::locked) {
         const std::string holder = lock_holder(path_);

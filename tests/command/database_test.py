@@ -107,6 +107,15 @@ class Audit(ProgramCase):
         self.assertIn("alice (", table)
         self.assertIn("new prefix=203.0.113.10/32", table)
 
+    def test_a_table_names_what_was_changed(self):
+        self.populate()
+        self.run_program("exempt", "grant", "c1", "--reason", "x", "--no-wait")
+        self.run_program("exempt", "revoke", "c1", "--reason", "y", "--no-wait")
+        self.run_program("pool", "set", "100.64.0.0/10", "--action", "observe")
+        *_, revoked, changed = self.run_program("audit").out.splitlines()
+        self.assertRegex(revoked, r"exempt revoke +exemption c1 +y +changed revoke_reason")
+        self.assertRegex(changed, r"pool set +pool 100\.64\.0\.0/10 +- +changed action: drop -> observe")
+
 
 class Revert(ProgramCase):
     def test_puts_back_and_says_what_changed_since(self):
@@ -204,6 +213,18 @@ class Bulk(ProgramCase):
         self.run_program("import", self.path("secret.csv"), "--format", "csv", code=DENIED,
                          wrapper=("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"))
 
+    def test_standard_input_that_can_not_be_read_is_no_empty_file(self):
+        words = ("import", "-", "--format", "jsonl", "--mode", "replace", "--source", "crm", "--confirm")
+        self.run_program(*words, input='{"op":"assign","customer":"c1","prefix":"100.64.3.7"}')
+        with open("/proc/self/mem", "rb") as unreadable:  # reading its first page fails
+            self.refused(FAILED, *words, stdin=unreadable, saying="can't be read")
+        folder = os.open(self.folder, os.O_RDONLY)
+        self.refused(INVALID, *words, stdin=folder, saying="standard input: Is a directory")
+        os.close(folder)
+        result = self.run_program(*words[1:], wrapper=("sh", "-c", 'exec "$0" import "$@" <&-'), code=FAILED)
+        self.assertIn("standard input: Bad file descriptor", result.err)
+        self.assertEqual(len(self.listed("assignment", "list")), 1)
+
     def test_progress_only_on_a_terminal(self):
         lines = "".join(f'{{"op":"assign","customer":"c{n}","prefix":"10.{n >> 8}.{n & 255}.1"}}\n' for n in range(20000))
         path = self.write("many.jsonl", lines)
@@ -253,6 +274,12 @@ class Broken(ProgramCase):
         wrapper = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
         self.assertIn("subscribers.db", self.run_program(*self.add, code=DENIED, wrapper=wrapper).err)
         os.chmod(self.folder, 0o755)
+
+    def test_a_read_only_file_system(self):
+        wrapper = ("unshare", "--mount", "sh", "-c",
+                   'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"', self.folder)
+        self.assertIn("mount it writable", self.run_program(*self.add, code=DENIED, wrapper=wrapper).err)
+        self.assertIn("mount it writable", self.run_program("relay", "list", code=DENIED, wrapper=wrapper).err)
 
     def test_a_full_disk_keeps_what_was_there(self):
         self.populate()
