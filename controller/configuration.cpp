@@ -151,7 +151,7 @@ Configuration read_configuration(const std::string& path, bool may_be_missing) {
         read_table(configuration, file, toml::parse(text.str(), file), "");
     } catch (const toml::parse_error& error) {
         throw ConfigurationError(
-            fmt::format("{}:{}: {}: see smtpfence check --help", file, error.source().begin.line, error.description()));
+            fmt::format("{}:{}: not valid TOML: {}", file, error.source().begin.line, error.description()));
     }
     return configuration;
 }

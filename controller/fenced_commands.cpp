@@ -122,6 +122,7 @@ Execution pool_set(CLI::App& app) {
         Change change(run.database(OpenMode::write), run.actor(), "pool set");
         if (options->all) {
             for (const Pool& pool : pools(run.database())) prefixes.push_back(pool.prefix);
+            if (prefixes.empty()) run.output().warn("there is no pool: 'pool add' makes one");
         }
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return set_pool(change, p, action); });
         return print(run, "pool", "changed", fmt::format("was {} already", word(action)).c_str(), sorted,

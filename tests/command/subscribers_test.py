@@ -39,6 +39,9 @@ class Fenced(ProgramCase):
         self.populate()
         self.assertIn("warning", self.run_program("relay", "add", "100.64.0.25").err)
 
+    def test_setting_all_pools_where_there_is_none_is_said(self):
+        self.assertIn("there is no pool", self.run_program("pool", "set", "--all", "--action", "drop").err)
+
     def test_pools(self):
         added = self.json("pool", "add", "100.64.0.0/10", "2001:db8:1000::/36", "--name", "north", "--action", "reject")
         self.assertEqual(added["added"], ["100.64.0.0/10", "2001:db8:1000::/36"])
