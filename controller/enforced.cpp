@@ -36,7 +36,10 @@ int commit_and_answer(Invocation& run, Change& change, std::optional<Seconds> wa
                         fmt::format("{}; {}", text, wait ? sentence(routers) : fmt::format("revision {}", revision)));
     // What held already is no news, and without any router there is nobody who could lag behind.
     if (!wait || (repeated && routers.empty())) return 0;
-    return all_enforce(routers) ? 0 : exit_not_enforced;
+    if (all_enforce(routers)) return 0;
+    // The sentence above says so to people; whoever asked for less is told as well.
+    if (run.output().quiet() || run.output().style() != Style::table) run.output().warn(sentence(routers));
+    return exit_not_enforced;
 }
 
 std::vector<std::string> held_prefixes(Database& database, const std::string& customer) {

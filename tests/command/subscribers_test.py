@@ -150,6 +150,9 @@ class Exemptions(ProgramCase):
         self.populate()
         result = self.run_program(*self.grant[:-1], code=NOT_ENFORCED)
         self.assertIn("not enforced: no router has reported", result.out)
+        for style in ("--quiet", "--output=json"):
+            result = self.run_program("exempt", "renew", "c1", "--reason", style, style, code=NOT_ENFORCED)
+            self.assertEqual(result.err, "smtpfence: warning: not enforced: no router has reported\n")
         self.assertTrue(self.json("exempt", "show", "c1")["active"])
 
     def test_grant_to_whoever_holds_nothing_warns_with_similar_ids(self):
