@@ -7,6 +7,8 @@ import unittest
 
 from program import CONFLICT, DENIED, FAILED, INVALID, NOT_FOUND, ProgramCase
 
+PRIVATE_MOUNTS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../packaging/private_mounts.py")
+
 
 class Init(ProgramCase):
     def test_creates_then_has_nothing_to_do(self):
@@ -276,7 +278,7 @@ class Broken(ProgramCase):
         os.chmod(self.folder, 0o755)
 
     def test_a_read_only_file_system(self):
-        wrapper = ("unshare", "--mount", "sh", "-c",
+        wrapper = (PRIVATE_MOUNTS, "sh", "-c",
                    'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"', self.folder)
         self.assertIn("mount it writable", self.run_program(*self.add, code=DENIED, wrapper=wrapper).err)
         self.assertIn("mount it writable", self.run_program("relay", "list", code=DENIED, wrapper=wrapper).err)
