@@ -180,7 +180,7 @@ private:
         if (!database_retry_.due(t)) return;
         try {
             if (!database_) {
-                database_ = open_database(url(), OpenMode::write);
+                database_ = open_database(url(), OpenMode::write, service_patience);
                 follow_due_ = true;
             }
             look(t);

@@ -9,6 +9,7 @@
 //
 // Threads: one session belongs to one thread. Errors: DatabaseError, with the path and the engine's own words.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -66,7 +67,7 @@ public:
     }
 
     virtual void begin_reading() = 0;  ///< a consistent view until commit or rollback
-    virtual void begin_writing() = 0;  ///< takes the write lock now (waits up to 10 s, then DatabaseError locked)
+    virtual void begin_writing() = 0;  ///< takes the write lock now (waits for it, then DatabaseError locked)
     /// As begin_writing(), for what may come later or be lost in a power cut: reports and counts. It waits 0.1 s for
     /// the lock, and the commit doesn't wait for the disk.
     virtual void begin_reporting() = 0;
@@ -101,13 +102,18 @@ enum class OpenMode {
     create,  ///< made when missing (`init`), parent folder included
 };
 
+/// How long a session waits for a lock of somebody else, when it is opened, reads, writes or opens its file again:
+/// commands have time, the service goes on without the database.
+inline constexpr std::chrono::milliseconds command_patience{10'000}, service_patience{100};
+
 /// Throws Refused (invalid) when no engine has this scheme or the path is missing; opens nothing.
 void check_database_url(const std::string& url);
 
 /// Opens "sqlite:PATH" ("sqlite::memory:" for tests, which starts empty). Throws Refused (invalid) for another scheme,
 /// DatabaseError otherwise. Unless `create`, also refuses a schema that is older or newer than this program's
 /// (DatabaseError schema; the message names `init`).
-std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode);
+std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode,
+                                        std::chrono::milliseconds patience = command_patience);
 
 /// A read transaction as an object.
 class Reading {

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -28,8 +29,7 @@ namespace {
 using Kind = DatabaseError::Kind;
 
 constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against other programs' files
-constexpr int lock_wait_milliseconds = 10'000;
-constexpr int report_wait_milliseconds = 100;
+constexpr std::chrono::milliseconds report_patience{100};
 constexpr std::string_view scheme = "sqlite:";
 constexpr std::string_view memory = ":memory:";
 
@@ -51,21 +51,24 @@ std::string process_name(const std::string& process) {
     return name;
 }
 
-/// " by process 12 (smtpfence)" for who has the write lock, or "". SQLite's write lock is a POSIX lock on byte 120 of
-/// the -shm file. (Asking with F_GETLK would need a descriptor of it, and closing that drops our own locks.)
+/// " by process 12 (smtpfence)" for who keeps others out, or "". SQLite's write lock is a POSIX lock on byte 120 of the
+/// -shm file; who wants the file for himself locks the file. (Asking with F_GETLK would need a descriptor of it, and
+/// closing that drops our own locks.)
 std::string lock_holder(const std::string& path) {
-    const auto shm = identity_of(path + "-shm");
-    if (!shm) return {};
+    const auto file = identity_of(path), shm = identity_of(path + "-shm");
     constexpr int64_t write_lock = 120;
     std::ifstream locks("/proc/locks");
     for (std::string line; std::getline(locks, line);) {
         // 1: POSIX  ADVISORY  WRITE 1234 fd:00:5678 120 120
         std::istringstream words(line);
-        std::string number, api, advisory, mode, process, file, begin, end;
-        words >> number >> api >> advisory >> mode >> process >> file >> begin >> end;
-        if (mode != "WRITE" || file.substr(file.rfind(':') + 1) != std::to_string(shm->inode)) continue;
+        std::string number, api, advisory, mode, process, place, begin, end;
+        words >> number >> api >> advisory >> mode >> process >> place >> begin >> end;
+        if (mode != "WRITE") continue;
+        const std::string inode = place.substr(place.rfind(':') + 1);
         const int64_t last = end == "EOF" ? write_lock : std::strtoll(end.c_str(), nullptr, 10);
-        if (std::strtoll(begin.c_str(), nullptr, 10) > write_lock || last < write_lock) continue;
+        const bool writes = shm && inode == std::to_string(shm->inode) &&
+                            std::strtoll(begin.c_str(), nullptr, 10) <= write_lock && last >= write_lock;
+        if (!writes && !(file && inode == std::to_string(file->inode))) continue;
         if (process == std::to_string(getpid())) return " by this process";
         return fmt::format(" by process {} ({})", process, process_name(process));
     }
@@ -192,7 +195,8 @@ int bind(sqlite3_stmt* statement, int slot, const Value& value) {
 
 class Sqlite final : public Database {
 public:
-    Sqlite(std::string path, OpenMode mode) : path_(std::move(path)), mode_(mode) {
+    Sqlite(std::string path, OpenMode mode, std::chrono::milliseconds patience)
+        : path_(std::move(path)), mode_(mode), patience_(patience) {
         if (mode_ == OpenMode::create && path_ != memory) create_file();
         connection_ = connect();
     }
@@ -226,9 +230,17 @@ private:
     Statement& prepared(std::string_view sql);
     void begin_immediately(bool flush);
     int64_t number(std::string_view sql);
+    /// How long a connection that flushes, or doesn't, waits for locks.
+    std::chrono::milliseconds patience(bool flush) const {
+        return flush ? patience_ : std::min(patience_, report_patience);
+    }
+    static void wait_for_locks(sqlite3* connection, std::chrono::milliseconds time) {
+        sqlite3_busy_timeout(connection, static_cast<int>(time.count()));
+    }
 
     std::string path_;
     OpenMode mode_;
+    std::chrono::milliseconds patience_;  ///< for locks of others
     Connection connection_;
     std::unique_ptr<FileWatch> watch_;
 };
@@ -243,8 +255,8 @@ void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const
     const Kind kind = kind_of(extended == SQLITE_OK ? result : extended, system_error);
     if (kind == Kind::locked) {
         const std::string holder = lock_holder(path_);
-        const int waited = connection_.flushes ? lock_wait_milliseconds : report_wait_milliseconds;
-        throw DatabaseError(kind, fmt::format("{} has been locked{} for {} s; {}", name(), holder, waited / 1000.0,
+        const std::chrono::duration<double> waited = patience(connection_.flushes);
+        throw DatabaseError(kind, fmt::format("{} has been locked{} for {} s; {}", name(), holder, waited.count(),
                                               advice(kind, path_)));
     }
     std::string why = connection ? sqlite3_errmsg(connection) : sqlite3_errstr(result);
@@ -298,7 +310,7 @@ Connection Sqlite::connect() {
     const int result = sqlite3_open_v2(path_.c_str(), &handle, flags, nullptr);
     fresh.handle.reset(handle);
     if (result != SQLITE_OK) fail(result, handle, {});
-    sqlite3_busy_timeout(handle, lock_wait_milliseconds);
+    wait_for_locks(handle, patience_);
     fresh.file = identity_of(path_).value_or(FileIdentity{});
 
     std::swap(connection_, fresh);  // the queries below run on it; the old one comes back if they fail
@@ -324,7 +336,7 @@ Connection Sqlite::connect() {
 
 void Sqlite::use_write_ahead_log() {
     // Changing the mode needs the file for itself, and doesn't wait for it.
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(lock_wait_milliseconds);
+    const auto deadline = std::chrono::steady_clock::now() + patience_;
     for (;;) {
         try {
             std::string mode;
@@ -433,7 +445,7 @@ void Sqlite::begin_immediately(bool flush) {
     if (connection_.flushes != flush) {
         query(flush ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", {});
         connection_.flushes = flush;
-        sqlite3_busy_timeout(connection_.handle.get(), flush ? lock_wait_milliseconds : report_wait_milliseconds);
+        wait_for_locks(connection_.handle.get(), patience(flush));
     }
     query("BEGIN IMMEDIATE", {});
 }
@@ -480,9 +492,9 @@ void check_database_url(const std::string& url) {
     }
 }
 
-std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode) {
+std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode, std::chrono::milliseconds patience) {
     check_database_url(url);
-    return std::make_unique<Sqlite>(url.substr(scheme.size()), mode);
+    return std::make_unique<Sqlite>(url.substr(scheme.size()), mode, patience);
 }
 
 }  // namespace smtpfence

@@ -280,6 +280,37 @@ TEST_CASE("sqlite: a lock that stays is told with its holder") {
     for (int end : {ready[0], ready[1], done[0], done[1]}) close(end);
 }
 
+TEST_CASE("sqlite: a session of little patience is opened at once or not at all") {
+    ScratchDatabase database;
+    database.close();
+    int ready[2], done[2];
+    REQUIRE((pipe(ready) == 0 && pipe(done) == 0));
+    const pid_t holder = fork();
+    if (holder == 0) {
+        char byte = 'x';
+        const auto session = database.open();
+        session->query("PRAGMA locking_mode = EXCLUSIVE", {});
+        session->query("SELECT count(*) FROM relay", {});
+        session->begin_writing();
+        const bool told = write(ready[1], &byte, 1) == 1 && read(done[0], &byte, 1) == 1;
+        _exit(told ? 0 : 1);
+    }
+    char byte = 0;
+    REQUIRE(read(ready[0], &byte, 1) == 1);
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK_THAT(failure([&] { open_database(database.url(), OpenMode::write, service_patience); }),
+               Catch::StartsWith("locked: ") && Catch::Contains(fmt::format("by process {} (", holder)) &&
+                   Catch::Contains("for 0.1 s"));
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(5));
+    REQUIRE(write(done[1], &byte, 1) == 1);
+    int status = 1;
+    waitpid(holder, &status, 0);
+    CHECK(status == 0);
+    const auto session = open_database(database.url(), OpenMode::write, service_patience);
+    CHECK(relays(*session).empty());
+    for (int end : {ready[0], ready[1], done[0], done[1]}) close(end);
+}
+
 TEST_CASE("sqlite: a reading sees one state from its beginning on") {
     ScratchDatabase database;
     const auto reader = database.open(OpenMode::read);
