@@ -8,7 +8,6 @@
 
 #include "controller/commands.hpp"
 #include "controller/connected.hpp"
-#include "controller/enforcement.hpp"
 #include "controller/fenced_policy.hpp"
 #include "subscribers/audit.hpp"
 #include "subscribers/schema.hpp"
@@ -19,14 +18,8 @@ namespace {
 
 // What stands in the database's way of being right, for people.
 std::vector<std::string> database_doubts(Database& database, const Border& border) {
-    const Policy policy = fenced_policy(database);
     std::vector<std::string> all = doubts(relays(database), pools(database));
-    try {
-        require_relay(policy, border);
-    } catch (const Refused& refusal) {
-        all.push_back(refusal.what());
-    }
-    if (policy.pools.empty()) all.push_back("no pool is fenced: smtpfence pool add PREFIX");
+    if (pools(database).empty()) all.push_back("no pool is fenced: smtpfence pool add PREFIX");
     if (border.subscriber.empty()) {
         all.push_back("source addresses not enforced: name the subscriber interfaces in [interfaces] subscriber");
     }
@@ -123,18 +116,28 @@ AuditFilter parse_filter(const AuditWords& words) {
     return filter;
 }
 
-// Opens and reads the database for `check`. Returns its revision; nullopt when it can't be used, which is a warning.
-std::optional<Revision> try_database(Invocation& run, std::vector<std::string>& warnings) {
+struct Checked {
+    std::optional<Revision> revision;  // nullopt: the database can't be used
+    bool enforceable = false;
+    std::vector<std::string> warnings;
+};
+
+// Opens and reads the database for `check`; what is wrong with it is a warning.
+Checked check_database(Invocation& run) {
+    Checked checked;
     try {
         Database& database = run.database();
         const Reading reading(database);
-        for (std::string& doubt : database_doubts(database, run.configuration().border))
-            warnings.push_back(std::move(doubt));
-        return current_revision(database);
+        const Border& border = run.configuration().border;
+        checked.warnings = database_doubts(database, border);
+        const auto obstacle = unenforceable(database, border);
+        if (obstacle) checked.warnings.push_back(*obstacle);
+        checked.enforceable = !obstacle;
+        checked.revision = current_revision(database);
     } catch (const DatabaseError& error) {
-        warnings.push_back(error.what());
-        return std::nullopt;
+        checked.warnings.push_back(error.what());
     }
+    return checked;
 }
 
 }  // namespace
@@ -154,12 +157,11 @@ Execution init_command(CLI::App&) {
 
 Execution check_command(CLI::App& app) {
     auto strict = std::make_shared<bool>(false);
-    app.add_flag("--strict", *strict, "a database that can't be used is a failure, not a warning");
+    app.add_flag("--strict", *strict, "what can't be used or enforced is a failure, not a warning");
     return [=](Invocation& run) {
         run.configuration();
         const std::string database = run.database_url();
-        std::vector<std::string> warnings;
-        const auto revision = try_database(run, warnings);
+        const auto [revision, enforceable, warnings] = check_database(run);
         for (const std::string& warning : warnings) run.output().warn(warning);
         run.output().result({{"configuration", run.configuration_path()},
                              {"database", database},
@@ -168,7 +170,7 @@ Execution check_command(CLI::App& app) {
                              {"warnings", warnings}},
                             fmt::format("configuration is valid; database {} {}", database,
                                         revision ? fmt::format("is at revision {}", *revision) : "can't be used"));
-        return revision || !*strict ? 0 : 1;
+        return (revision && enforceable) || !*strict ? 0 : 1;
     };
 }
 

@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include "controller/commands.hpp"
+#include "controller/enforcement.hpp"
+#include "controller/fenced_policy.hpp"
 #include "subscribers/customer.hpp"
 #include "subscribers/fenced.hpp"
 
@@ -45,6 +47,17 @@ CLI::Option* declare_prefixes(CLI::App& app, const std::shared_ptr<PrefixOptions
     return app.add_option("PREFIX", options->prefixes, "an address or a prefix, like 100.64.0.0/10 or 2001:db8::/32");
 }
 
+// What the configuration fences is left out: these commands need none, and `check` looks at it.
+void warn_doubts(Invocation& run) {
+    if (const auto why = unenforceable(run.database(), {})) run.output().warn(*why);
+    for (const std::string& doubt : doubts(relays(run.database()), pools(run.database()))) run.output().warn(doubt);
+}
+
+// remove_relay() looks at the pools; sources outside every pool may be fenced too.
+void require_relay_left(Invocation& run) {
+    if (relays(run.database()).empty()) require_relay(fenced_policy(run.database()), run.configuration().border);
+}
+
 }  // namespace
 
 Execution relay_add(CLI::App& app) {
@@ -59,7 +72,7 @@ Execution relay_add(CLI::App& app) {
         Change change(run.database(OpenMode::write), run.actor(), "relay add");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return add_relay(change, p, text, limits); });
         const Revision revision = change.commit();
-        for (const std::string& doubt : doubts(relays(run.database()), pools(run.database()))) run.output().warn(doubt);
+        warn_doubts(run);
         return print(run, "relay", "added", "was there already", sorted, revision);
     };
 }
@@ -71,6 +84,7 @@ Execution relay_remove(CLI::App& app) {
         const auto prefixes = parse_prefixes(options->prefixes);
         Change change(run.database(OpenMode::write), run.actor(), "relay remove");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return remove_relay(change, p); });
+        if (!sorted.changed.empty()) require_relay_left(run);
         return print(run, "relay", "removed", "was not there", sorted, change.commit());
     };
 }
@@ -103,7 +117,7 @@ Execution pool_add(CLI::App& app) {
         Change change(run.database(OpenMode::write), run.actor(), "pool add");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return add_pool(change, p, text, action); });
         const Revision revision = change.commit();
-        for (const std::string& doubt : doubts(relays(run.database()), pools(run.database()))) run.output().warn(doubt);
+        warn_doubts(run);
         return print(run, "pool", "added", "was there already", sorted, revision);
     };
 }
@@ -125,8 +139,9 @@ Execution pool_set(CLI::App& app) {
             if (prefixes.empty()) run.output().warn("there is no pool: 'pool add' makes one");
         }
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return set_pool(change, p, action); });
-        return print(run, "pool", "changed", fmt::format("was {} already", word(action)).c_str(), sorted,
-                     change.commit());
+        const Revision revision = change.commit();
+        warn_doubts(run);
+        return print(run, "pool", "changed", fmt::format("was {} already", word(action)).c_str(), sorted, revision);
     };
 }
 

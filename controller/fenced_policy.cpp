@@ -1,5 +1,8 @@
 #include "controller/fenced_policy.hpp"
 
+#include <fmt/format.h>
+
+#include "controller/enforcement.hpp"
 #include "subscribers/fenced.hpp"
 
 namespace smtpfence {
@@ -9,6 +12,15 @@ Policy fenced_policy(Database& database) {
     for (const Relay& relay : relays(database)) policy.relays.push_back(relay.prefix);
     for (const Pool& pool : pools(database)) policy.pools.emplace_back(pool.prefix, pool.action);
     return policy;
+}
+
+std::optional<std::string> unenforceable(Database& database, const Border& border) {
+    try {
+        require_relay(fenced_policy(database), border);
+        return std::nullopt;
+    } catch (const Refused& refusal) {
+        return fmt::format("no router enforces the fence: {}", refusal.what());
+    }
 }
 
 }  // namespace smtpfence

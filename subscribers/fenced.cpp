@@ -42,8 +42,6 @@ bool exists(Database& database, std::string_view sql) {
     return found;
 }
 
-bool blocks(Action action) { return action == Action::drop || action == Action::reject; }
-
 }  // namespace
 
 const char* word(Action action) { return action_words[static_cast<size_t>(action)]; }
@@ -180,10 +178,6 @@ const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix& prefix) {
 
 std::vector<std::string> doubts(const std::vector<Relay>& relays, const std::vector<Pool>& pools) {
     std::vector<std::string> result;
-    const bool fenced = std::any_of(pools.begin(), pools.end(), [](const Pool& pool) { return blocks(pool.action); });
-    if (relays.empty() && fenced) {
-        result.push_back("there is no relay: no mail leaves the fenced pools; use 'relay add'");
-    }
     for (const Relay& relay : relays) {
         if (const Pool* pool = longest_pool(pools, relay.prefix)) {
             result.push_back(fmt::format("relay {} lies inside pool {} ({}): what it sends to port 25 is let through",

@@ -48,7 +48,8 @@ class Check(ProgramCase):
         with sqlite3.connect(self.database) as session:
             session.execute("DELETE FROM relay")
             session.execute("UPDATE pool SET action = 'drop'")
-        self.assertIn("no relay", self.run_program("check", "--strict").err)
+        self.assertEqual(self.run_program("check").err.count("no relay"), 1)
+        self.assertEqual(self.run_program("check", "--strict", code=FAILED).err.count("no relay"), 1)
 
     def test_what_can_not_be_used_is_a_warning_or_with_strict_a_failure(self):
         newer = self.path("newer.db")

@@ -35,6 +35,24 @@ class Fenced(ProgramCase):
         self.run_program("pool", "set", "--all", "--action", "observe")
         self.run_program("relay", "remove", "203.0.113.10", "2001:db8:25::/64")
 
+    def test_the_last_relay_stays_while_subscriber_interfaces_are_closed(self):
+        self.run_program("relay", "add", "203.0.113.10", "203.0.113.11")
+        self.run_program("relay", "remove", "203.0.113.11")
+        closed = self.write("closed.toml", '[interfaces]\nsubscriber = ["bng0"]\n')
+        self.refused(CONFLICT, "--config", closed, "relay", "remove", "203.0.113.10", saying="relay add")
+        self.assertEqual(len(self.listed("relay", "list")), 1)
+        observed = self.write("observed.toml", '[interfaces]\nsubscriber = ["bng0"]\naction = "observe"\n')
+        self.run_program("--config", observed, "relay", "remove", "203.0.113.10")
+
+    def test_a_fence_without_relay_is_written_and_doubted(self):
+        unenforced = "warning: no router enforces the fence: no relay"
+        result = self.run_program("--quiet", "pool", "add", "100.64.0.0/10")
+        self.assertIn(unenforced, result.err)
+        self.assertIn("smtpfence relay add", result.err)
+        self.assertEqual(self.run_program("pool", "set", "--all", "--action", "observe").err, "")
+        self.assertIn(unenforced, self.run_program("pool", "set", "--all", "--action", "reject").err)
+        self.assertEqual(self.run_program("relay", "add", "203.0.113.10").err, "")
+
     def test_a_relay_inside_a_pool_is_doubted(self):
         self.populate()
         self.assertIn("warning", self.run_program("relay", "add", "100.64.0.25").err)
