@@ -9,6 +9,7 @@
 #include "controller/commands.hpp"
 #include "controller/connected.hpp"
 #include "controller/fenced_policy.hpp"
+#include "rules/bypass.hpp"
 #include "subscribers/audit.hpp"
 #include "subscribers/schema.hpp"
 
@@ -20,9 +21,6 @@ namespace {
 std::vector<std::string> database_doubts(Database& database, const Border& border) {
     std::vector<std::string> all = doubts(relays(database), pools(database));
     if (pools(database).empty()) all.push_back("no pool is fenced: smtpfence pool add PREFIX");
-    if (border.subscriber.empty()) {
-        all.push_back("source addresses not enforced: name the subscriber interfaces in [interfaces] subscriber");
-    }
     std::vector<std::string> outside;
     for (const Connected& line : connected_prefixes(border.subscriber)) {
         if (!pool_of(database, line.prefix))
@@ -161,7 +159,9 @@ Execution check_command(CLI::App& app) {
     return [=](Invocation& run) {
         run.configuration();
         const std::string database = run.database_url();
-        const auto [revision, enforceable, warnings] = check_database(run);
+        auto [revision, enforceable, warnings] = check_database(run);
+        for (std::string& way : bypasses(read_surroundings(), run.configuration().border.subscriber))
+            warnings.push_back(std::move(way));
         for (const std::string& warning : warnings) run.output().warn(warning);
         run.output().result({{"configuration", run.configuration_path()},
                              {"database", database},

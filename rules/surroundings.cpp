@@ -1,0 +1,316 @@
+#include "rules/surroundings.hpp"
+
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/pkt_cls.h>
+#include <linux/rtnetlink.h>
+#include <linux/tc_act/tc_mirred.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "rules/netlink_message.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr size_t request_size = 256;
+constexpr size_t part_size = 64 << 10;   // the kernel dumps in pieces of at most 32 KiB
+constexpr int most_readings = 5;         // while something keeps changing
+constexpr uint32_t skip_statistics = 8;  // RTEXT_FILTER_SKIP_STATS
+
+using Each = std::function<void(const nlmsghdr&)>;
+
+/// A request for a dump. Its size is known when it is sent.
+class Question {
+public:
+    template <typename Header>
+    Question(uint16_t type, const Header& header) {
+        nlmsghdr* message = mnl_nlmsg_put_header(bytes_.data());
+        message->nlmsg_type = type;
+        message->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+        message->nlmsg_seq = 1;
+        std::memcpy(mnl_nlmsg_put_extra_header(message, sizeof header), &header, sizeof header);
+    }
+    nlmsghdr* message() { return reinterpret_cast<nlmsghdr*>(bytes_.data()); }
+
+private:
+    alignas(nlmsghdr) std::array<char, request_size> bytes_{};
+};
+
+Question nftables_question(uint16_t type, uint8_t family) {
+    nfgenmsg header{};
+    header.nfgen_family = family;
+    header.version = NFNETLINK_V0;
+    return {static_cast<uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | type), header};
+}
+
+struct Close {
+    void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+};
+
+int deliver(const nlmsghdr* message, void* each) {
+    (*static_cast<const Each*>(each))(*message);
+    return MNL_CB_OK;
+}
+
+/// Returns errno, 0 when all parts came; EINTR: something changed meanwhile, so that the parts may not fit each other.
+int ask_once(int bus, nlmsghdr* question, const Each& each) {
+    const std::unique_ptr<mnl_socket, Close> socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
+    if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return errno;
+    if (mnl_socket_sendto(socket.get(), question, question->nlmsg_len) < 0) return errno;
+    std::vector<char> part(part_size);
+    for (int more = MNL_CB_OK; more > MNL_CB_STOP;) {
+        const ssize_t size = mnl_socket_recvfrom(socket.get(), part.data(), part.size());
+        if (size < 0 && errno == EINTR) continue;
+        if (size < 0) return errno;
+        more = mnl_cb_run(part.data(), static_cast<size_t>(size), question->nlmsg_seq,
+                          mnl_socket_get_portid(socket.get()), deliver, const_cast<Each*>(&each));
+        if (more < 0) return errno;
+    }
+    return 0;
+}
+
+/// This kernel has no such thing, so that there is none of it.
+bool unknown(int code) {
+    return code == EOPNOTSUPP || code == EPROTONOSUPPORT || code == EINVAL || code == ENOENT || code == EAFNOSUPPORT;
+}
+
+/// The attributes of a message behind its header.
+std::string_view behind(const nlmsghdr& message, size_t header_size) {
+    const size_t before = NLMSG_HDRLEN + NLMSG_ALIGN(header_size);
+    if (message.nlmsg_len < before) return {};
+    return std::string_view(reinterpret_cast<const char*>(&message) + before, message.nlmsg_len - before);
+}
+
+/// What an attribute holds, maybe attributes again; empty when it is missing.
+std::string_view in(std::string_view bytes, uint16_t type) {
+    const auto found = attribute(bytes, type);
+    return found ? found->payload : std::string_view();
+}
+
+std::string text(std::string_view payload) { return std::string(payload.substr(0, payload.find('\0'))); }
+
+/// A number of 1 or 4 bytes in the host's order; 0 when it is missing.
+uint32_t number(std::string_view payload) {
+    if (payload.size() == 1) return static_cast<uint8_t>(payload[0]);
+    uint32_t value = 0;
+    if (payload.size() >= sizeof value) std::memcpy(&value, payload.data(), sizeof value);
+    return value;
+}
+
+Interface interface_in(const nlmsghdr& message) {
+    const auto& header = *static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(&message));
+    const std::string_view all = behind(message, sizeof header);
+    const std::string_view link = in(all, IFLA_LINKINFO);
+    Interface one;
+    one.index = static_cast<uint32_t>(header.ifi_index);
+    one.name = text(in(all, IFLA_IFNAME));
+    one.kind = text(in(link, IFLA_INFO_KIND));
+    one.master = number(in(all, IFLA_MASTER));
+    one.master_kind = text(in(link, IFLA_INFO_SLAVE_KIND));
+    if (one.master_kind == "bridge")
+        one.isolated = number(in(in(link, IFLA_INFO_SLAVE_DATA), IFLA_BRPORT_ISOLATED)) != 0;
+    // In another namespace, or below itself: not here.
+    const uint32_t below = attribute(all, IFLA_LINK_NETNSID) ? 0 : number(in(all, IFLA_LINK));
+    if (below != one.index) one.below = below;
+    one.xdp = number(in(in(all, IFLA_XDP), IFLA_XDP_ATTACHED)) != XDP_ATTACHED_NONE;
+    return one;
+}
+
+std::string family_name(uint8_t family) {
+    switch (family) {
+        case NFPROTO_IPV4:
+            return "ip";
+        case NFPROTO_IPV6:
+            return "ip6";
+        case NFPROTO_NETDEV:
+            return "netdev";
+        case NFPROTO_BRIDGE:
+            return "bridge";
+        default:
+            return "inet";
+    }
+}
+
+std::string table_in(const nlmsghdr& message, std::string_view name) {
+    const auto& header = *static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(&message));
+    return family_name(header.nfgen_family) + " " + text(name);
+}
+
+Flowtable flowtable_in(const nlmsghdr& message) {
+    const std::string_view all = behind(message, sizeof(nfgenmsg));
+    Flowtable one{table_in(message, in(all, NFTA_FLOWTABLE_TABLE)), text(in(all, NFTA_FLOWTABLE_NAME)), {}};
+    each_attribute(in(in(all, NFTA_FLOWTABLE_HOOK), NFTA_FLOWTABLE_HOOK_DEVS),
+                   [&](const Attribute& device) { one.devices.push_back(device.name()); });
+    return one;
+}
+
+/// "chain ingress of table netdev early" when the rule forwards (its words are `fwd to`), else empty.
+std::string forwarding_chain(const nlmsghdr& message) {
+    const std::string_view all = behind(message, sizeof(nfgenmsg));
+    bool forwards = false;
+    each_attribute(in(all, NFTA_RULE_EXPRESSIONS), [&](const Attribute& expression) {
+        forwards = forwards || text(in(expression.payload, NFTA_EXPR_NAME)) == "fwd";
+    });
+    if (!forwards) return {};
+    return "chain " + text(in(all, NFTA_RULE_CHAIN)) + " of table " + table_in(message, in(all, NFTA_RULE_TABLE));
+}
+
+/// The interface that an action of a tc filter redirects to; 0: it doesn't.
+uint32_t redirected_to(std::string_view action) {
+    if (text(in(action, TCA_ACT_KIND)) != "mirred") return 0;
+    const std::string_view parameters = in(in(action, TCA_ACT_OPTIONS), TCA_MIRRED_PARMS);
+    tc_mirred mirred{};
+    if (parameters.size() < sizeof mirred) return 0;
+    std::memcpy(&mirred, parameters.data(), sizeof mirred);
+    const bool redirects = mirred.eaction == TCA_EGRESS_REDIR || mirred.eaction == TCA_INGRESS_REDIR;
+    return redirects ? mirred.ifindex : 0;
+}
+
+/// What a tc filter at ingress sends elsewhere. A classifier's actions stand under a number of its own.
+std::vector<Redirection> redirections_in(const nlmsghdr& message) {
+    static const std::map<std::string, uint16_t> action_lists{
+        {"basic", TCA_BASIC_ACT},       {"u32", TCA_U32_ACT}, {"flower", TCA_FLOWER_ACT},
+        {"matchall", TCA_MATCHALL_ACT}, {"fw", TCA_FW_ACT},   {"route", TCA_ROUTE4_ACT}};
+    const auto& header = *static_cast<const tcmsg*>(mnl_nlmsg_get_payload(&message));
+    const auto index = static_cast<uint32_t>(header.tcm_ifindex);
+    const std::string_view all = behind(message, sizeof header);
+    const std::string kind = text(in(all, TCA_KIND));
+    if (kind == "bpf") return {{index, "a tc program (bpf)", 0}};
+    const auto list = action_lists.find(kind);
+    if (list == action_lists.end()) return {};
+    std::vector<Redirection> found;
+    each_attribute(in(in(all, TCA_OPTIONS), list->second), [&](const Attribute& action) {
+        if (const uint32_t target = redirected_to(action.payload))
+            found.push_back({index, "tc filter " + kind, target});
+    });
+    return found;
+}
+
+namespace fs = std::filesystem;
+
+/// Of this network namespace.
+const fs::path settings = "/proc/sys/net";
+
+/// 0 when it is missing.
+long setting(const fs::path& path) {
+    long value = 0;
+    std::ifstream(path) >> value;
+    return value;
+}
+
+/// Asks one thing after the other and notes what was refused.
+class Inquiry {
+public:
+    explicit Inquiry(Surroundings& around) : around_(around) {}
+
+    void interfaces() {
+        Question question(RTM_GETLINK, ifinfomsg{});
+        mnl_attr_put_u32(question.message(), IFLA_EXT_MASK, skip_statistics);
+        ask(NETLINK_ROUTE, question, "interfaces", around_.interfaces,
+            [](const nlmsghdr& message, std::vector<Interface>& all) { all.push_back(interface_in(message)); });
+        std::sort(around_.interfaces.begin(), around_.interfaces.end(),
+                  [](const Interface& a, const Interface& b) { return a.index < b.index; });
+    }
+
+    void flowtables() {
+        Question question = nftables_question(NFT_MSG_GETFLOWTABLE, NFPROTO_UNSPEC);
+        ask(NETLINK_NETFILTER, question, "flow tables", around_.flowtables,
+            [](const nlmsghdr& message, std::vector<Flowtable>& all) { all.push_back(flowtable_in(message)); });
+    }
+
+    void ingress_chains() {
+        std::vector<std::string> chains;
+        Question question = nftables_question(NFT_MSG_GETRULE, NFPROTO_NETDEV);
+        ask(NETLINK_NETFILTER, question, "chains before the forward hook", chains,
+            [](const nlmsghdr& message, std::vector<std::string>& all) {
+                if (std::string chain = forwarding_chain(message); !chain.empty()) all.push_back(std::move(chain));
+            });
+        std::sort(chains.begin(), chains.end());
+        chains.erase(std::unique(chains.begin(), chains.end()), chains.end());
+        for (const std::string& chain : chains) around_.redirections.push_back({0, chain, 0});
+    }
+
+    void ingress_filters() {
+        std::vector<int> filtered;
+        Question question(RTM_GETQDISC, tcmsg{});
+        ask(NETLINK_ROUTE, question, "queueing disciplines", filtered,
+            [](const nlmsghdr& message, std::vector<int>& all) {
+                const auto& header = *static_cast<const tcmsg*>(mnl_nlmsg_get_payload(&message));
+                if (header.tcm_parent == TC_H_INGRESS) all.push_back(header.tcm_ifindex);
+            });
+        for (const int index : filtered) filters_of(index);
+    }
+
+    /// Only the proc file system tells it without walking through all routes.
+    void labels() {
+        const fs::path mpls = settings / "mpls";
+        if (setting(mpls / "platform_labels") == 0) return;
+        std::error_code missing;
+        for (const auto& interface : fs::directory_iterator(mpls / "conf", missing)) {
+            if (setting(interface.path() / "input") != 0) around_.labelled.push_back(interface.path().filename());
+        }
+        std::sort(around_.labelled.begin(), around_.labelled.end());
+    }
+
+    void bridged() {
+        const fs::path bridge = settings / "bridge";
+        around_.bridged_untagged =
+            setting(bridge / "bridge-nf-call-iptables") != 0 && setting(bridge / "bridge-nf-call-ip6tables") != 0;
+    }
+
+private:
+    /// `add` takes one part of the answer into `all`.
+    template <typename All, typename Add>
+    void ask(int bus, Question& question, const std::string& what, All& all, Add add) {
+        int code = EINTR;
+        for (int reading = 0; code == EINTR && reading < most_readings; ++reading) {
+            all.clear();
+            code = ask_once(bus, question.message(), [&](const nlmsghdr& message) { add(message, all); });
+        }
+        if (code != 0 && !unknown(code)) around_.unasked.push_back(what + ": " + std::strerror(code));
+    }
+
+    void filters_of(int index) {
+        tcmsg header{};
+        header.tcm_ifindex = index;
+        header.tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+        std::vector<Redirection> found;
+        Question question(RTM_GETTFILTER, header);
+        ask(NETLINK_ROUTE, question, "tc filters of interface " + std::to_string(index), found,
+            [](const nlmsghdr& message, std::vector<Redirection>& all) {
+                for (Redirection& one : redirections_in(message)) all.push_back(std::move(one));
+            });
+        around_.redirections.insert(around_.redirections.end(), found.begin(), found.end());
+    }
+
+    Surroundings& around_;
+};
+
+}  // namespace
+
+Surroundings read_surroundings() {
+    Surroundings around;
+    Inquiry inquiry(around);
+    inquiry.interfaces();
+    inquiry.flowtables();
+    inquiry.ingress_chains();
+    inquiry.ingress_filters();
+    inquiry.labels();
+    inquiry.bridged();
+    return around;
+}
+
+}  // namespace smtpfence
