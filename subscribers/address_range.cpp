@@ -75,6 +75,22 @@ void Sweep::finish() {
     for (; at_ < ranges_.size(); ++at_) each_(ranges_[at_]);
 }
 
+Ranges merged(std::vector<Range> ranges) {
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
+        return a.family != b.family ? a.family < b.family : a.first < b.first;
+    });
+    Ranges result;
+    for (const Range& range : ranges) {
+        if (!result.empty() && result.back().family == range.family &&
+            (range.first <= result.back().last || range.first - 1 == result.back().last)) {
+            result.back().last = std::max(result.back().last, range.last);
+        } else {
+            result.push_back(range);
+        }
+    }
+    return result;
+}
+
 Ranges without(Ranges ranges, const std::vector<Prefix>& holes) {
     Ranges rest;
     Sweep sweep(std::move(ranges), [&](const Range& range) { rest.push_back(range); });

@@ -45,6 +45,8 @@ private:
     size_t at_ = 0;
 };
 
+/// In order, overlapping and adjacent ones made one: equal sets of addresses are equal values.
+Ranges merged(std::vector<Range>);
 /// What of `ranges` lies outside `holes` (sorted).
 Ranges without(Ranges ranges, const std::vector<Prefix>& holes);
 /// What two have in common.

@@ -47,3 +47,9 @@ TEST_CASE("address_range: IPv4 counts addresses, IPv6 /64s") {
     CHECK(size_of(ranges_of({"100.64.0.0/22"}), Family::v4) == 1024.0);
     CHECK(size_of(ranges_of({"2001:db8::/56", "2001:db8:1::/64"}), Family::v6) == 257.0);
 }
+
+TEST_CASE("address_range: the same addresses are the same ranges, however they were cut") {
+    CHECK(merged(ranges_of({"100.64.0.128/25", "100.64.0.0/25", "100.64.0.3"})) == ranges_of({"100.64.0.0/24"}));
+    CHECK(merged(ranges_of({"255.255.255.0/24", "::/0"})).size() == 2);
+    CHECK(merged(ranges_of({"0.0.0.0/0", "255.255.255.255"})) == ranges_of({"0.0.0.0/0"}));
+}
