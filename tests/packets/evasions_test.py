@@ -1,7 +1,28 @@
 """Frames made to slip by: fragments, headers out of sight, extension headers, data in the first segment, other tables.
 
 A fenced line here drops; every frame is also sent from an exempt line and must pass there, so that a drop is known to
-be the fence's."""
+be the fence's.
+
+Where each way around the fence is tried, for both families and both directions unless it has only one:
+
+  replies of a server whose customer sends elsewhere        verdicts_test: from_port_25_towards_a_line
+  a source outside the pools, or somebody else's            sources_test; surroundings_test: what can't be enforced
+  an earlier accept of what is established                  here: ConnectionTracking
+  a session that is open when its right ends                sessions_test: is_cut; with flow offload: flowtable_test
+  flow offload, bridges, XDP, redirections                  surroundings_test (and that they are ways past the fence)
+  a block of SYNs only, asymmetric routes                   verdicts_test: every_segment
+  data in the first segment                                 here: BothFamilies
+  IPv4 fragments                                            here: FragmentsV4; reassembled ones: ConnectionTracking
+  IPv6 fragments, ports in the second one                   here: FragmentsV6; reassembled ones: ConnectionTracking
+  IPv6 extension headers                                    here: ExtensionHeaders
+  VLAN, QinQ, MPLS, bonds, VRFs and tunnels                 encapsulation_test; surroundings_test: tagged frames
+  addresses translated on the router                        here: AddressTranslation
+  several routers                                           tests/controller/waiting_test.cpp
+  an address that changes hands                             sessions_test: handed_to_another_customer
+  a wrong or missing relay                                  verdicts_test: relay; command/subscribers_test: Fenced
+  rules removed by another program                          service_test: Neighbours
+  a table that is removed and made anew                     service_test: Life; tests/rules/difference_test.cpp
+"""
 
 import ipaddress
 import itertools
@@ -111,6 +132,12 @@ class FragmentsV4(Evasions):
 
     def test_a_first_fragment_with_its_ports_is_dropped(self):
         for length in (8, 16, 24, 40):
+            def make(a, source, destination, sport, dport, length=length):
+                return fragment4(source, destination, raw_segment(sport, dport)[:length], 0, True)
+            self.fenced_only(make)
+
+    def test_a_first_fragment_cut_before_its_ports_is_dropped(self):
+        for length in (1, 2, 3, 4, 7):
             def make(a, source, destination, sport, dport, length=length):
                 return fragment4(source, destination, raw_segment(sport, dport)[:length], 0, True)
             self.fenced_only(make)
@@ -256,21 +283,35 @@ class CrowdedCounts(Evasions):
                 self.assertNotIn(f"{address} counter", listing)
 
 
-class OtherTables(Evasions):
-    """Beside an operator's own filter that tracks connections, accepts what is established, and hides lines behind its
-    own address."""
+class BesideOtherTables(Evasions):
+    """An operator's tables in force beside ours."""
 
     families = FAMILIES
-    operator = """table inet operator {
-        chain early { type filter hook forward priority -200; policy accept; ct state established,related accept; }
-        chain filter { type filter hook forward priority 0; policy accept; ct state established,related accept; accept; }
-        chain nat { type nat hook postrouting priority srcnat; policy accept; ip saddr 100.64.0.0/10 oifname "up0" masquerade; }
-    }"""
+    operator = ""
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.network.router.nft("-f", "-", input=cls.operator)
+
+    def anything_of(self, packets, inside=None, source="home", destination="internet"):
+        """Whether anything for the destination of these, or for the address `inside` that it is translated to, came
+        out."""
+        far = self.network.inject(packets, source, destination).far
+        return (inside or packets[0].dst) in [packet.dst for packet in map(parsed, far)]
+
+
+class ConnectionTracking(BesideOtherTables):
+    """A filter that accepts what is established, before and after ours."""
+
+    operator = """table inet operator {
+        chain early { type filter hook forward priority -200; policy accept; ct state established,related accept; }
+        chain filter {
+            type filter hook forward priority 0; policy accept;
+            ct state established,related accept
+            accept
+        }
+    }"""
 
     def test_what_conntrack_takes_for_established_is_dropped(self):
         for a in self.families:
@@ -278,12 +319,6 @@ class OtherTables(Evasions):
                 self.dropped(tcp(a, a.drop, a.server, sport=41000, flags=flags))
                 self.dropped(tcp(a, a.server, a.drop, sport=25, dport=41000, flags="SA"), "internet", "home")
         self.passes(tcp(V6, V6.expert, V6.server, sport=41000, flags="PA"))
-
-    def test_behind_address_translation_the_inside_address_decides(self):
-        for line, arrives in ((V4.drop, False), (V4.reject, False), (V4.expert, True), (V4.observe, True)):
-            self.assertEqual(self.anything_of([tcp(V4, line, V4.server, sport=42000)]), arrives, line)
-        with Session(self.network, "home", V4.expert, "internet", V4.server) as session:
-            self.assertEqual(session.server.getpeername()[0], self.network.lines["internet"].router4)
 
     def test_reassembled_fragments_are_dropped(self):
         for line, arrives in ((V4.drop, False), (V4.expert, True)):
@@ -298,10 +333,41 @@ class OtherTables(Evasions):
                          for offset, more, piece in ((0, 1, data[:64]), (8, 0, data[64:]))]
             self.assertEqual(self.anything_of(fragments), arrives)
 
-    def anything_of(self, packets):
-        """Whether anything for the destination of these came out."""
-        far = self.network.inject(packets, "home", "internet").far
-        return packets[0].dst in [packet.dst for packet in map(parsed, far)]
+
+class AddressTranslation(BesideOtherTables):
+    """Lines hidden behind the router's own address, and some reached by its ports 7000 to 7003."""
+
+    operator = """table inet operator {
+        chain out { type nat hook postrouting priority srcnat; oifname "up0" masquerade; }
+        chain in {
+            type nat hook prerouting priority dstnat; iifname != "up0" accept;
+            dnat ip to tcp dport map { %s }
+            dnat ip6 to tcp dport map { %s }
+        }
+    }""" % tuple(", ".join(f"{port} : {line}"
+                           for port, line in enumerate((a.drop, a.reject, a.expert, a.observe), 7000))
+                 for a in FAMILIES)
+
+    def test_the_inside_source_decides(self):
+        for a in self.families:
+            for line, arrives in ((a.drop, False), (a.reject, False), (a.expert, True), (a.observe, True)):
+                self.assertEqual(self.anything_of([tcp(a, line, a.server, sport=42000)]), arrives, line)
+            with Session(self.network, "home", a.expert, "internet", a.server) as session:
+                internet = self.network.lines["internet"]
+                self.assertEqual(session.server.getpeername()[0],
+                                 internet.router4 if a.family == 4 else internet.router6)
+
+    def test_the_inside_destination_decides(self):
+        for a in self.families:
+            internet = self.network.lines["internet"]
+            outside = internet.router4 if a.family == 4 else internet.router6
+            for port, line in enumerate((a.drop, a.reject, a.expert, a.observe), 7000):
+                arrives = line in (a.expert, a.observe)
+                for source, flags in ((a.server, "S"), (a.alien, "A")):
+                    packet = tcp(a, source, outside, sport=25, dport=port, flags=flags)
+                    self.assertEqual(self.anything_of([packet], line, "internet", "home"), arrives, packet.summary())
+                relayed = tcp(a, a.relay, outside, sport=25, dport=port)
+                self.assertTrue(self.anything_of([relayed], line, "internet", "home"), relayed.summary())
 
 
 if __name__ == "__main__":

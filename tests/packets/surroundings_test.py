@@ -83,8 +83,8 @@ class Surroundings(unittest.TestCase):
     def test_a_port_of_a_bridge_is_named_and_is_a_way_past_the_fence(self):
         self.service.start()
         self.bridge()
-        self.warned("subscriber interface bng0 is a port of bridge br0: what it passes from port to port (bng0, up0) is "
-                    "not fenced")
+        self.warned("subscriber interface bng0 is a port of bridge br0: what it passes from port to port (bng0, up0) "
+                    "is not fenced;")
         for a in FAMILIES:
             self.assertEqual(self.switched(a), (True, True))
 
@@ -93,8 +93,8 @@ class Surroundings(unittest.TestCase):
         self.bridge()
         for family in ("ip", "ip6"):
             self.router.set(f"bridge/bridge-nf-call-{family}tables", 1)
-        self.warned("subscriber interface bng0 is a port of bridge br0: what it passes from port to port (bng0, up0) is "
-                    "not fenced when it has a tag (VLAN, PPPoE)")
+        self.warned("subscriber interface bng0 is a port of bridge br0: what it passes from port to port (bng0, up0) "
+                    "is not fenced when it has a tag (VLAN, PPPoE)")
         for a in FAMILIES:
             self.assertEqual(self.switched(a), (False, True))
             self.assertEqual(self.switched(a, Dot1Q(vlan=7)), (True, True))
@@ -164,8 +164,8 @@ class Surroundings(unittest.TestCase):
                     '[interfaces] subscriber "ppp*" matches no interface now')
 
     def test_a_missing_right_to_ask_is_told(self):
-        done = self.router.run("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", PROGRAM, "--config",
-                               self.service.configuration, "check")
+        done = self.router.run("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", PROGRAM,
+                               "--config", self.service.configuration, "check")
         self.assertIn("could not all be looked for: flow tables: Operation not permitted", done.stderr)
 
 
