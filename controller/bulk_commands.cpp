@@ -58,7 +58,7 @@ ImportOptions parse_import(const ImportWords& words) {
     if (options.replace && words.has_source->count() == 0) {
         throw Refused(
             Refusal::usage,
-            "--mode replace needs --source: it removes what that source wrote before and the file does not name");
+            "--mode replace needs --source NAME: it removes what that source wrote before and the file does not name");
     }
     check_text("source", words.source);
     options.allow_empty = words.confirm;
@@ -248,13 +248,18 @@ Execution import_command(CLI::App& app) {
     auto words = std::make_shared<ImportWords>();
     app.add_option("FILE", words->file, "file to read; - for standard input")->required();
     app.add_option("--format", words->format, "jsonl or csv")->type_name("FORMAT")->required();
-    app.add_option("--mode", words->mode, "upsert (default), or replace: the file is all that --source has to say")
+    app.add_option(
+           "--mode", words->mode,
+           "upsert (default), or replace: the file is all that --source has to say, or all of the kind that --what "
+           "names; what it leaves out is removed, released or revoked")
         ->type_name("MODE");
     words->has_source = app.add_option("--source", words->source, "who says so, stored with every row; default import")
                             ->type_name("NAME");
-    words->has_what = app.add_option("--what", words->what,
-                                     "assignments, pools, relays or exemptions, where records don't say it in op")
-                          ->type_name("WHAT");
+    words->has_what =
+        app.add_option(
+               "--what", words->what,
+               "only assignments, pools, relays or exemptions: records need no op, and replace is about them only")
+            ->type_name("WHAT");
     app.add_flag("--dry-run", words->dry_run, "check and count, write nothing");
     app.add_flag("--confirm", words->confirm, "an empty file in replace mode is meant");
     return [=](Invocation& run) { return run_import(run, *words); };

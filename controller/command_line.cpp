@@ -72,7 +72,8 @@ constexpr Command commands[] = {
     {"import", "write many records at once: all of them or none", import_command,
      "smtpfence import leases.jsonl --format jsonl --source crm\n"
      "smtpfence import leases.csv --format csv --what assignments --dry-run\n"
-     "generate | smtpfence import - --format jsonl --mode replace --source crm"},
+     "generate | smtpfence import - --format jsonl --mode replace --source crm\n"
+     "smtpfence import leases.csv --format csv --what assignments --mode replace --source crm"},
     {"export", "the records as import reads them, or a view of what is blocked", export_command,
      "smtpfence export --what assignments --format csv\n"
      "smtpfence export --what pbl\nsmtpfence export --what disclosure"},
@@ -95,6 +96,8 @@ constexpr Command commands[] = {
     {"explain", "one answer: blocked or not, by which rule, who holds it, what the kernel holds", explain_command,
      "smtpfence explain 100.64.3.7\nsmtpfence explain 100.64.3.7 --to 203.0.113.10\n"
      "smtpfence explain c1\nsmtpfence explain 100.64.3.7 --at 2026-12-24T18:00:00Z"},
+    {"probe", "send real packets through the compiled rules in a scratch network namespace; as root", probe_command,
+     "smtpfence probe\nsmtpfence probe --output json"},
     {"attempts", "customers with attempts at port 25, as the kernels counted them", attempts_command,
      "smtpfence attempts --since 7d\nsmtpfence attempts --action observe --output csv"},
     {"clear", "remove the table from this router", clear_command, "smtpfence clear --yes"},

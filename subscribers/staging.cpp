@@ -136,6 +136,17 @@ void replace_pools(Change& change, RecordWriter& writer) {
     });
 }
 
+void remove_unnamed(Change& change, const Prefix& relay) {
+    try {
+        remove_relay(change, relay);
+    } catch (const Refused& refused) {
+        throw Refused(refused.reason,
+                      fmt::format("{}; it goes because the file, which is all that source {} has to say, does not name "
+                                  "it: --what restricts the file to one kind of record",
+                                  refused.what(), quoted(change.source())));
+    }
+}
+
 // New relays come before old ones go: the last one can't be removed.
 void replace_relays(Change& change, RecordWriter& writer) {
     each_staged(change.database(), Op::relay, [&](const Staged& staged) { write_at(writer, staged); });
@@ -143,7 +154,7 @@ void replace_relays(Change& change, RecordWriter& writer) {
                   "SELECT r.first, r.length, NULL, 0 FROM relay r LEFT JOIN temp.staged s ON s.op = 'relay'"
                   " AND s.first = r.first AND s.length = r.length WHERE r.source = $1 AND s.line IS NULL");
     each_removal(change.database(), [&](const Row& row) {
-        remove_relay(change, removed_prefix(row));
+        remove_unnamed(change, removed_prefix(row));
         ++writer.counts.removed;
     });
 }
@@ -287,12 +298,10 @@ void Staging::drop_repetitions() {
 
 ImportCounts Staging::write(Change& change, std::optional<What> what, const RelayLimits& relay_limits) {
     RecordWriter writer(change, RecordWriter::Mode::replace, relay_limits);
-    const auto replaced = [&](What kind) {
-        if (what) return *what == kind;
-        return records_ == 0 || records_of_[static_cast<size_t>(kind)] > 0;
-    };
-    if (replaced(What::relays)) replace_relays(change, writer);
+    const auto replaced = [&](What kind) { return !what || *what == kind; };
+    // Pools first: the last relay goes only when none is fenced any more.
     if (replaced(What::pools)) replace_pools(change, writer);
+    if (replaced(What::relays)) replace_relays(change, writer);
     if (replaced(What::assignments)) {
         replace_assignments(change, writer, records_of_[static_cast<size_t>(What::assignments)]);
     }

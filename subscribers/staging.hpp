@@ -27,7 +27,7 @@ public:
     /// as unchanged.
     void check();
 
-    /// Replaces the kinds of `what`, or those that have records; with neither, all.
+    /// Replaces the kind of `what`, or all kinds. Throws Refused (conflict).
     ImportCounts write(Change&, std::optional<What> what, const RelayLimits&);
 
 private:

@@ -209,6 +209,19 @@ class Bulk(ProgramCase):
         self.assertEqual(self.load("", *words, "--confirm")["removed"], 2)
         self.assertEqual([item["customer"] for item in self.listed("assignment", "list")], ["c9"])
 
+    def test_replace_is_about_all_kinds_or_the_one_that_is_named(self):
+        words = ("--mode", "replace", "--source", "crm")
+        self.load(self.records, *words)
+        assigned = '{"op":"assign","customer":"c1","prefix":"100.64.3.8"}\n'
+        counts = self.load(assigned, *words, "--what", "assignments")
+        self.assertEqual((counts["added"], counts["removed"]), (1, 1))
+        self.assertTrue(self.json("exempt", "show", "c1")["active"])
+        counts = self.load(assigned, *words)
+        self.assertEqual((counts["unchanged"], counts["removed"]), (1, 3))
+        self.assertEqual(self.listed("pool", "list") + self.listed("relay", "list") + self.listed("exempt", "list"), [])
+        self.assertEqual(self.json("exempt", "show", "c1")["revoke_reason"], "no longer in the file of source crm")
+        self.assertIn("--what", self.run_program("import", "--help").out)
+
     def test_files_that_can_not_be_read(self):
         self.refused(NOT_FOUND, "import", self.path("missing.csv"), "--format", "csv", saying="missing.csv")
         self.refused(INVALID, "import", self.folder, "--format", "csv", saying="directory")

@@ -334,7 +334,7 @@ TEST_CASE("import: replace takes what is left out at its default") {
     CHECK(relays(*database) == std::vector<Relay>{{"203.0.113.10"_p, {}, "crm"}});
 }
 
-TEST_CASE("import: replace removes only its source's rows of the kinds that the file is about") {
+TEST_CASE("import: replace removes all that its source's file leaves out, or one kind of it") {
     ScratchDatabase database;
     const std::string relay1 = R"({"op":"relay","prefix":"203.0.113.1"})"
                                "\n";
@@ -346,17 +346,39 @@ TEST_CASE("import: replace removes only its source's rows of the kinds that the 
                                                 "\n");
     replace("crm").run(*database, relay1 + pool + assign_line("c1", "100.64.3.1") + exempt_line("c1"));
 
-    CHECK(replace("crm").run(*database, assign_line("c2", "100.64.3.2")) == "1/0/0/0/1");
+    CHECK(replace("crm", What::assignments).run(*database, assign_line("c2", "100.64.3.2")) == "1/0/0/0/1");
     CHECK(pools(*database).size() == 2);
     CHECK(relays(*database).size() == 1);
     CHECK(exempt(*database, "c1"));
-    CHECK(replace("crm").run(*database, exempt_line("c2")) == "1/0/0/0/1");
+    CHECK(replace("crm", What::exemptions).run(*database, exempt_line("c2")) == "1/0/0/0/1");
     CHECK_FALSE(exempt(*database, "c1"));
     CHECK(exemption(*database, "c1")->revoke_reason == "no longer in the file of source crm");
     CHECK(exempt(*database, "c9"));
-    CHECK(replace("crm").run(*database, relay2) == "1/0/0/0/1");  // the last relay of a fence may be exchanged
-    CHECK(replace("crm").run(*database, R"({"op":"pool","prefix":"100.65.0.0/24"})") == "1/0/0/0/1");
+    // The last relay of a fence may be exchanged, but not taken away.
+    CHECK(replace("crm", What::relays).run(*database, relay2) == "1/0/0/0/1");
+    CHECK(replace("crm", What::pools).run(*database, R"({"op":"pool","prefix":"100.65.0.0/24"})") == "1/0/0/0/1");
     CHECK(assignments(*database) == "100.64.3.2 c2 crm\n");
+    const std::string file = assign_line("c3", "100.64.3.3");
+    CHECK_THAT(replace("crm").refused(*database, file), StartsWith("conflict: relay 203.0.113.2/32 is the last one") &&
+                                                            Contains("source 'crm'") && Contains("--what"));
+
+    upsert().run(*database, R"({"op":"relay","prefix":"203.0.113.9"})");
+    CHECK(replace("crm").run(*database, file) == "1/0/0/0/4");
+    CHECK(assignments(*database) == "100.64.3.3 c3 crm\n");
+    CHECK_FALSE(exempt(*database, "c2"));
+    CHECK(exempt(*database, "c9"));
+    CHECK(relays(*database) == std::vector<Relay>{{"203.0.113.9"_p, {}, "import"}});
+    CHECK(pools(*database) == std::vector<Pool>{{"100.64.9.0/24"_p, {}, Action::drop, "import"}});
+}
+
+TEST_CASE("import: replace takes the last relay away together with the fence") {
+    ScratchDatabase database;
+    replace("crm").run(*database, R"({"op":"relay","prefix":"203.0.113.1"})"
+                                  "\n"
+                                  R"({"op":"pool","prefix":"100.64.0.0/10"})"
+                                  "\n");
+    CHECK(replace("crm").run(*database, assign_line("c1", "100.64.3.1")) == "1/0/0/0/2");
+    CHECK(relays(*database).empty());
 }
 
 TEST_CASE("import: replace refuses an empty file unless it is meant") {
