@@ -1,6 +1,5 @@
 #include "rules/surroundings.hpp"
 
-#include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -10,104 +9,25 @@
 #include <linux/tc_act/tc_mirred.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <map>
-#include <memory>
 
 #include "rules/netlink_message.hpp"
+#include "rules/question.hpp"
 
 namespace smtpfence {
 
 namespace {
 
-constexpr size_t request_size = 256;
-constexpr size_t part_size = 64 << 10;   // the kernel dumps in pieces of at most 32 KiB
 constexpr int most_readings = 5;         // while something keeps changing
 constexpr uint32_t skip_statistics = 8;  // RTEXT_FILTER_SKIP_STATS
-
-using Each = std::function<void(const nlmsghdr&)>;
-
-/// A request for a dump. Its size is known when it is sent.
-class Question {
-public:
-    template <typename Header>
-    Question(uint16_t type, const Header& header) {
-        nlmsghdr* message = mnl_nlmsg_put_header(bytes_.data());
-        message->nlmsg_type = type;
-        message->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-        message->nlmsg_seq = 1;
-        std::memcpy(mnl_nlmsg_put_extra_header(message, sizeof header), &header, sizeof header);
-    }
-    nlmsghdr* message() { return reinterpret_cast<nlmsghdr*>(bytes_.data()); }
-
-private:
-    alignas(nlmsghdr) std::array<char, request_size> bytes_{};
-};
-
-Question nftables_question(uint16_t type, uint8_t family) {
-    nfgenmsg header{};
-    header.nfgen_family = family;
-    header.version = NFNETLINK_V0;
-    return {static_cast<uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | type), header};
-}
-
-struct Close {
-    void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
-};
-
-int deliver(const nlmsghdr* message, void* each) {
-    (*static_cast<const Each*>(each))(*message);
-    return MNL_CB_OK;
-}
-
-/// Returns errno, 0 when all parts came; EINTR: something changed meanwhile, so that the parts may not fit each other.
-int ask_once(int bus, nlmsghdr* question, const Each& each) {
-    const std::unique_ptr<mnl_socket, Close> socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
-    if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return errno;
-    if (mnl_socket_sendto(socket.get(), question, question->nlmsg_len) < 0) return errno;
-    std::vector<char> part(part_size);
-    for (int more = MNL_CB_OK; more > MNL_CB_STOP;) {
-        const ssize_t size = mnl_socket_recvfrom(socket.get(), part.data(), part.size());
-        if (size < 0 && errno == EINTR) continue;
-        if (size < 0) return errno;
-        more = mnl_cb_run(part.data(), static_cast<size_t>(size), question->nlmsg_seq,
-                          mnl_socket_get_portid(socket.get()), deliver, const_cast<Each*>(&each));
-        if (more < 0) return errno;
-    }
-    return 0;
-}
 
 /// This kernel has no such thing, so that there is none of it.
 bool unknown(int code) {
     return code == EOPNOTSUPP || code == EPROTONOSUPPORT || code == EINVAL || code == ENOENT || code == EAFNOSUPPORT;
-}
-
-/// The attributes of a message behind its header.
-std::string_view behind(const nlmsghdr& message, size_t header_size) {
-    const size_t before = NLMSG_HDRLEN + NLMSG_ALIGN(header_size);
-    if (message.nlmsg_len < before) return {};
-    return std::string_view(reinterpret_cast<const char*>(&message) + before, message.nlmsg_len - before);
-}
-
-/// What an attribute holds, maybe attributes again; empty when it is missing.
-std::string_view in(std::string_view bytes, uint16_t type) {
-    const auto found = attribute(bytes, type);
-    return found ? found->payload : std::string_view();
-}
-
-std::string text(std::string_view payload) { return std::string(payload.substr(0, payload.find('\0'))); }
-
-/// A number of 1 or 4 bytes in the host's order; 0 when it is missing.
-uint32_t number(std::string_view payload) {
-    if (payload.size() == 1) return static_cast<uint8_t>(payload[0]);
-    uint32_t value = 0;
-    if (payload.size() >= sizeof value) std::memcpy(&value, payload.data(), sizeof value);
-    return value;
 }
 
 Interface interface_in(const nlmsghdr& message) {
@@ -217,7 +137,7 @@ public:
     explicit Inquiry(Surroundings& around) : around_(around) {}
 
     void interfaces() {
-        Question question(RTM_GETLINK, ifinfomsg{});
+        Question question(RTM_GETLINK, NLM_F_DUMP, ifinfomsg{});
         mnl_attr_put_u32(question.message(), IFLA_EXT_MASK, skip_statistics);
         ask(NETLINK_ROUTE, question, "interfaces", around_.interfaces,
             [](const nlmsghdr& message, std::vector<Interface>& all) { all.push_back(interface_in(message)); });
@@ -226,14 +146,14 @@ public:
     }
 
     void flowtables() {
-        Question question = nftables_question(NFT_MSG_GETFLOWTABLE, NFPROTO_UNSPEC);
+        Question question = netfilter_question(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETFLOWTABLE, NLM_F_DUMP, NFPROTO_UNSPEC);
         ask(NETLINK_NETFILTER, question, "flow tables", around_.flowtables,
             [](const nlmsghdr& message, std::vector<Flowtable>& all) { all.push_back(flowtable_in(message)); });
     }
 
     void ingress_chains() {
         std::vector<std::string> chains;
-        Question question = nftables_question(NFT_MSG_GETRULE, NFPROTO_NETDEV);
+        Question question = netfilter_question(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE, NLM_F_DUMP, NFPROTO_NETDEV);
         ask(NETLINK_NETFILTER, question, "chains before the forward hook", chains,
             [](const nlmsghdr& message, std::vector<std::string>& all) {
                 if (std::string chain = forwarding_chain(message); !chain.empty()) all.push_back(std::move(chain));
@@ -245,7 +165,7 @@ public:
 
     void ingress_filters() {
         std::vector<int> filtered;
-        Question question(RTM_GETQDISC, tcmsg{});
+        Question question(RTM_GETQDISC, NLM_F_DUMP, tcmsg{});
         ask(NETLINK_ROUTE, question, "queueing disciplines", filtered,
             [](const nlmsghdr& message, std::vector<int>& all) {
                 const auto& header = *static_cast<const tcmsg*>(mnl_nlmsg_get_payload(&message));
@@ -278,7 +198,7 @@ private:
         int code = EINTR;
         for (int reading = 0; code == EINTR && reading < most_readings; ++reading) {
             all.clear();
-            code = ask_once(bus, question.message(), [&](const nlmsghdr& message) { add(message, all); });
+            code = smtpfence::ask(bus, question, [&](const nlmsghdr& message) { add(message, all); });
         }
         if (code != 0 && !unknown(code)) around_.unasked.push_back(what + ": " + std::strerror(code));
     }
@@ -288,7 +208,7 @@ private:
         header.tcm_ifindex = index;
         header.tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
         std::vector<Redirection> found;
-        Question question(RTM_GETTFILTER, header);
+        Question question(RTM_GETTFILTER, NLM_F_DUMP, header);
         ask(NETLINK_ROUTE, question, "tc filters of interface " + std::to_string(index), found,
             [](const nlmsghdr& message, std::vector<Redirection>& all) {
                 for (Redirection& one : redirections_in(message)) all.push_back(std::move(one));
