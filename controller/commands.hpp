@@ -68,6 +68,9 @@ Execution attempts_command(CLI::App&);
 // explain_command.cpp
 Execution explain_command(CLI::App&);
 
+// probe_command.cpp
+Execution probe_command(CLI::App&);
+
 /// What an option was given, "" when it was not. CLI11 writes into it.
 using Text = std::string;
 
