@@ -79,11 +79,12 @@ public:
     virtual int wake_descriptor() = 0;
     /// Drains wake_descriptor() and tells whether another session has committed since the last call (own commits don't
     /// count, though they wake: call this right after one). Also true when the file behind the path is another one now
-    /// (a restored backup); the session reopens it by itself, and throws DatabaseError when it can't. Not within a
-    /// transaction.
-    /// SQLite: a backup must be restored without the -wal and -shm files of the old file. The event comes *before* the
-    /// commit can be seen, so after a wake-up that finds nothing ask again after 0.1, 0.3, 1, 3, 10, 30 and 100 ms;
-    /// what is missed then is found at the next poll.
+    /// (a restored backup), which the session opens by itself, or was written around the log. Throws DatabaseError when
+    /// there is none or the session can't go on with it; then call it again: the session goes on with what it finds.
+    /// Not within a transaction.
+    /// SQLite: a backup must be restored without the -wal and -shm files of the old file, and is refused beside them.
+    /// The event comes *before* the commit can be seen, so after a wake-up that finds nothing ask again after 0.1, 0.3,
+    /// 1, 3, 10, 30 and 100 ms; what is missed then is found at the next poll.
     virtual bool changed() = 0;
 
     /// The engine's schema version: 0 for an empty database.

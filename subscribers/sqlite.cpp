@@ -39,6 +39,16 @@ struct FileIdentity {
     friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
 
+/// What changes when a file is written.
+struct FileStamp {
+    int64_t size = 0, seconds = 0, nanoseconds = 0;
+    friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+
+FileStamp stamp_of(const struct stat& status) {
+    return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
 std::optional<FileIdentity> identity_of(const std::string& path) {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0) return {};
@@ -144,6 +154,9 @@ struct Connection {
     std::unique_ptr<sqlite3, ConnectionDeleter> handle;
     std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements;
     FileIdentity file;
+    std::optional<FileIdentity> log;  ///< the -wal file
+    FileStamp stamp;
+    bool failed = false;  ///< could not be asked for data_version
     int64_t data_version = 0;
     bool flushes = true;  ///< synchronous=FULL
 };
@@ -227,6 +240,7 @@ private:
     Connection connect();
     void use_write_ahead_log();
     void require_schema();
+    void require_new_log() const;
     Statement& prepared(std::string_view sql);
     void begin_immediately(bool flush);
     int64_t number(std::string_view sql);
@@ -326,6 +340,9 @@ Connection Sqlite::connect() {
         if (mode_ == OpenMode::read) query("PRAGMA query_only = ON", {});
         if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
         connection_.data_version = number("PRAGMA data_version");
+        connection_.log = identity_of(path_ + "-wal");
+        struct stat status {};
+        if (path_ != memory && stat(path_.c_str(), &status) == 0) connection_.stamp = stamp_of(status);
     } catch (...) {
         std::swap(connection_, fresh);
         throw;
@@ -465,17 +482,37 @@ int Sqlite::wake_descriptor() {
     return watch_ ? watch_->descriptor() : -1;
 }
 
+/// SQLite would replay the log of the file that is gone over the one that took its place.
+void Sqlite::require_new_log() const {
+    if (!connection_.log || identity_of(path_ + "-wal") != connection_.log) return;
+    throw DatabaseError(Kind::failed, fmt::format("{}: the file was replaced, and {}-wal is still the log of the old "
+                                                  "one; remove it and {}-shm",
+                                                  name(), path_, path_));
+}
+
 bool Sqlite::changed() {
     if (path_ == memory) return false;
     if (watch_) watch_->drain();
-    const auto file = identity_of(path_);
-    if (file && *file != connection_.file) {  // while there is none, the old one stays
+    struct stat status {};
+    if (stat(path_.c_str(), &status) != 0) {
+        if (errno != ENOENT) fail_to_open(errno);
+        throw DatabaseError(Kind::failed,
+                            fmt::format("{}: the file was removed while it was in use; restore a backup", name()));
+    }
+    if (connection_.file != FileIdentity{status.st_dev, status.st_ino}) {
+        require_new_log();
         connection_ = connect();
         if (watch_) watch_->drain();
         return true;
     }
+    if (connection_.failed) connection_ = connect();
+    connection_.failed = true;
+    // Checkpoints write the file, and so does who copies another one over it: what is cached may be true no more.
+    const bool written = std::exchange(connection_.stamp, stamp_of(status)) != stamp_of(status);
+    if (written) sqlite3_db_release_memory(connection_.handle.get());
     const int64_t version = number("PRAGMA data_version");
-    return std::exchange(connection_.data_version, version) != version;
+    connection_.failed = false;
+    return std::exchange(connection_.data_version, version) != version || written;
 }
 
 }  // namespace

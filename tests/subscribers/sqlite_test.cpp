@@ -385,7 +385,7 @@ TEST_CASE("sqlite: a restored backup is noticed and read") {
     database.close();
 
     std::filesystem::remove(database.path());
-    CHECK_FALSE(follower->changed());  // while there is none, the old one stays
+    CHECK_THAT(failure([&] { follower->changed(); }), Catch::StartsWith("failed: ") && Catch::Contains("was removed"));
     CHECK(current_revision(*follower) == 2);
     std::filesystem::remove(database.path() + "-wal");
     std::filesystem::remove(database.path() + "-shm");
@@ -397,6 +397,61 @@ TEST_CASE("sqlite: a restored backup is noticed and read") {
     add_note(*database.open(), "203.0.113.12");
     CHECK(woken(*follower));
     CHECK(current_revision(*follower) == 2);
+}
+
+TEST_CASE("sqlite: a file that was moved away is gone on with when it comes back") {
+    ScratchDatabase database;
+    const auto follower = database.open();
+    REQUIRE(follower->wake_descriptor() != -1);
+    database.close();
+    const auto move_all = [&](const std::string& from, const std::string& to) {
+        for (const char* part : {"", "-wal", "-shm"})
+            std::filesystem::rename(database.path() + from + part, database.path() + to + part);
+    };
+    move_all("", ".moved");
+    CHECK_THAT(failure([&] { follower->changed(); }), Catch::Contains("was removed"));
+    move_all(".moved", "");
+    CHECK_FALSE(follower->changed());
+    add_note(*database.open(), "203.0.113.10");
+    CHECK(woken(*follower));
+}
+
+TEST_CASE("sqlite: a file that is replaced beside the log of the old one is not touched") {
+    ScratchDatabase database;
+    add_note(*database, "203.0.113.10");
+    database->query(fmt::format("VACUUM INTO '{}.backup'", database.path()), {});
+    add_note(*database, "203.0.113.11");
+    const auto follower = database.open();
+    database.close();
+    const auto content = [&] {
+        std::ifstream file(database.path(), std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    std::filesystem::rename(database.path() + ".backup", database.path());
+    const std::string restored = content();
+    for (int again = 0; again < 2; ++again) {
+        CHECK_THAT(failure([&] { follower->changed(); }),
+                   Catch::Contains("was replaced") && Catch::Contains(database.path() + "-wal"));
+    }
+    CHECK(content() == restored);
+    for (const char* log : {"-wal", "-shm"}) std::filesystem::remove(database.path() + log);
+    CHECK(follower->changed());
+    CHECK(current_revision(*follower) == 1);
+}
+
+TEST_CASE("sqlite: a file that somebody writes over is read anew, and told when it is none") {
+    ScratchDatabase database;
+    add_note(*database, "203.0.113.10");
+    database->query("PRAGMA wal_checkpoint(TRUNCATE)", {});
+    const auto follower = database.open();
+    CHECK(relays(*follower).size() == 1);
+    CHECK_FALSE(follower->changed());
+    std::ofstream(database.path()) << std::string(32768, 'x');
+    CHECK_THAT(failure([&] {
+                   follower->changed();
+                   current_revision(*follower);
+               }),
+               Catch::StartsWith("corrupt: "));
 }
 
 TEST_CASE("sqlite: a restored file that is none leaves the session where it was") {
