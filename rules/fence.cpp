@@ -1,7 +1,6 @@
 #include "rules/fence.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <span>
 
@@ -76,7 +75,7 @@ std::vector<ExemptSet> choose_exempt_sets(const Policy& policy, const Fence& act
     }
     for (const auto& [kind, needed] : rights_by_kind(policy)) {
         uint32_t& chosen = capacity[kind];
-        if (chosen == 0 || !fits(needed, chosen)) chosen = std::bit_ceil(std::max(first_capacity, 2 * needed));
+        if (chosen == 0 || !fits(needed, chosen)) chosen = capacity_for(needed);
     }
     std::vector<ExemptSet> sets;
     for (const auto& [kind, chosen] : capacity) sets.push_back({kind.first, kind.second, chosen});

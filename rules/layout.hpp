@@ -3,6 +3,7 @@
 // not here. The only moving part is the list of exemption sets, each of which takes a rule in either direction.
 
 #include <algorithm>
+#include <bit>
 
 #include "rules/fence.hpp"
 
@@ -22,6 +23,10 @@ struct ExemptSet {
 inline constexpr uint32_t first_capacity = 4096;
 /// Whether a set of `capacity` holds `elements` and stays at most 80 % full.
 constexpr bool fits(size_t elements, uint32_t capacity) { return uint64_t{elements} * 5 <= uint64_t{capacity} * 4; }
+/// The capacity of a set that is made for so many.
+constexpr uint32_t capacity_for(size_t elements) {
+    return std::bit_ceil(std::max(first_capacity, 2 * static_cast<uint32_t>(elements)));
+}
 
 /// Inverse of exempt_set_name(). nullopt: no exemption set of ours.
 std::optional<ExemptSet> parse_exempt_set_name(const std::string&);

@@ -1,0 +1,198 @@
+#include "controller/guard.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "controller/digest.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr Seconds memory{3600};
+/// Fewer addresses (or /64s) within an hour never trip the guard, whatever share they are.
+constexpr double small_change = 1024;
+
+constexpr std::array families{Family::v4, Family::v6};
+
+const char* name_of(Family family) { return family == Family::v4 ? "IPv4" : "IPv6"; }
+
+double of(const FencedSpace& space, Family family) { return family == Family::v4 ? space.size4 : space.size6; }
+
+/// The openings of one kind in one family; relays and interfaces are no shares.
+Widening part(const Widening& all, Opening::Kind kind, Family family) {
+    Widening result;
+    if (kind == Opening::Kind::release) {
+        std::copy_if(all.released.begin(), all.released.end(), std::back_inserter(result.released),
+                     [&](const Range& range) { return range.family == family; });
+    } else {
+        std::copy_if(all.exempted.begin(), all.exempted.end(), std::back_inserter(result.exempted),
+                     [&](const Prefix& prefix) { return prefix.family() == family; });
+    }
+    return result;
+}
+
+double size_of(const FencedSpace& space, const Widening& opening, Family family) {
+    return size_of(opening.released, family) + size_of(exempted_space(space.ranges, opening), family);
+}
+
+int64_t minute(Instant time) { return to_number(time) / 60; }
+
+void explain(std::string& reason, const std::string& words) {
+    if (!reason.empty()) reason += "; ";
+    reason += words;
+}
+
+}  // namespace
+
+FencedSpace space_of(const Fence& fence) {
+    FencedSpace space;
+    space.ranges = closed_space(fence);
+    space.size4 = size_of(space.ranges, Family::v4);
+    space.size6 = size_of(space.ranges, Family::v6);
+    return space;
+}
+
+std::string digest_of(const Widening& widening) {
+    Digest digest;
+    digest.add(text(widening));
+    return digest.text();
+}
+
+std::string summary(const Widening& widening) {
+    constexpr size_t shown = 5;
+    const std::string lines = text(widening);
+    std::string words;
+    size_t count = 0;
+    for (size_t at = 0; at < lines.size(); ++count) {
+        const size_t end = lines.find('\n', at);
+        if (count < shown) words += (count == 0 ? "" : ", ") + lines.substr(at, end - at);
+        at = end + 1;
+    }
+    return count > shown ? fmt::format("{} and {} more", words, count - shown) : words;
+}
+
+bool Guard::Share::within() const { return size < small_change || percent <= static_cast<double>(limit); }
+
+Guard::Share Guard::share(const FencedSpace& before, Opening::Kind kind, Family family, const Widening& opening) const {
+    Share share;
+    share.limit = kind == Opening::Kind::release ? limits_.max_release_percent : limits_.max_exempt_percent;
+    share.size = size_of(before, opening, family);
+    for (const Opening& earlier : openings_) {
+        if (earlier.kind == kind && earlier.family == family) share.size += earlier.size;
+    }
+    const double fenced = of(before, family);
+    share.percent = fenced > 0 ? std::min(100.0, 100 * share.size / fenced) : 100;
+    return share;
+}
+
+Widening Guard::over_limit(const FencedSpace& before, const Widening& asked, std::string& reason) const {
+    Widening held;
+    for (const Family family : families) {
+        for (const Opening::Kind kind : {Opening::Kind::release, Opening::Kind::exempt}) {
+            const Widening all = part(asked, kind, family);
+            if (all.empty()) continue;
+            const Share whole = share(before, kind, family, all);
+            if (whole.within()) continue;
+            // What came later and is small goes on beside what is held already.
+            const Widening fresh = withheld_ ? without(all, withheld_->widening) : all;
+            const bool small = withheld_ && !fresh.empty() && share(before, kind, family, fresh).within();
+            held = joined(held, small || fresh.empty() ? without(all, fresh) : all);
+            explain(reason, fmt::format("it would {} {:.4g} % of the fenced {} space within an hour (limit {} %)",
+                                        kind == Opening::Kind::release ? "release" : "exempt", whole.percent,
+                                        name_of(family), whole.limit));
+        }
+    }
+    for (const Prefix& relay : asked.relays) {
+        const int64_t widest = relay.family() == Family::v4 ? limits_.relay.widest4 : limits_.relay.widest6;
+        if (relay.length() >= widest) continue;
+        held.relays.push_back(relay);
+        explain(reason, fmt::format("relay {} is wider than /{}", relay.text(), widest));
+    }
+    held.interfaces = asked.interfaces;
+    if (!held.interfaces.empty())
+        explain(reason, "subscriber interfaces would no longer be fenced, however many lines they have");
+    return held;
+}
+
+Widening Guard::judge(const FencedSpace& before, const Widening& asked, Instant now) {
+    forget_before(now - memory);
+    pending_.clear();
+    std::string reason;
+    Widening held = over_limit(before, asked, reason);
+    if (!held.empty() && confirm_pending_) confirmed_ = Known{digest_of(held), held, now};
+    confirm_pending_ = false;
+    if (confirmed_ && !held.empty() && without(held, confirmed_->widening).empty()) {
+        held = {};
+        openings_.clear();  // sums begin anew with a confirmation
+    } else {
+        for (const Family family : families) {
+            for (const Opening::Kind kind : {Opening::Kind::release, Opening::Kind::exempt}) {
+                const Widening gone = without(part(asked, kind, family), held);
+                if (!gone.empty()) pending_.push_back({now, kind, family, size_of(before, gone, family)});
+            }
+        }
+    }
+    if (held.empty()) {
+        withheld_.reset();
+        return held;
+    }
+    const Instant since = withheld_ ? withheld_->since : now;
+    withheld_ = Withheld{held, digest_of(held), reason, since};
+    std::erase_if(known_, [&](const Known& known) { return known.digest == withheld_->digest; });
+    known_.push_back({withheld_->digest, held, now});
+    return held;
+}
+
+void Guard::passed(Instant now) {
+    for (Opening& opening : pending_) {
+        const auto same = std::find_if(openings_.begin(), openings_.end(), [&](const Opening& earlier) {
+            return earlier.kind == opening.kind && earlier.family == opening.family &&
+                   minute(earlier.at) == minute(now);
+        });
+        if (same == openings_.end()) {
+            openings_.push_back({now, opening.kind, opening.family, opening.size});
+        } else {
+            same->size += opening.size;
+        }
+    }
+    pending_.clear();
+}
+
+bool Guard::harmless(const FencedSpace& before, const std::vector<Prefix>& exempted, Instant now) {
+    if (withheld_) return false;
+    forget_before(now - memory);
+    Widening opening;
+    opening.exempted = exempted;
+    std::sort(opening.exempted.begin(), opening.exempted.end());
+    pending_.clear();
+    for (const Family family : families) {
+        const Widening fresh = part(opening, Opening::Kind::exempt, family);
+        if (fresh.empty()) continue;
+        if (!share(before, Opening::Kind::exempt, family, fresh).within()) return false;
+        pending_.push_back({now, Opening::Kind::exempt, family, size_of(before, fresh, family)});
+    }
+    return true;
+}
+
+bool Guard::confirm(const std::optional<std::string>& digest, Instant now) {
+    forget_before(now - memory);
+    if (!digest) {
+        confirm_pending_ = true;
+        return true;
+    }
+    const auto known = std::find_if(known_.begin(), known_.end(), [&](const Known& k) { return k.digest == *digest; });
+    if (known == known_.end()) return false;
+    confirmed_ = Known{known->digest, known->widening, now};
+    return true;
+}
+
+void Guard::forget_before(Instant time) {
+    std::erase_if(openings_, [&](const Opening& opening) { return opening.at <= time; });
+    std::erase_if(known_, [&](const Known& known) { return known.at <= time; });
+    if (confirmed_ && confirmed_->at <= time) confirmed_.reset();
+}
+
+}  // namespace smtpfence

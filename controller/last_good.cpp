@@ -1,0 +1,374 @@
+#include "controller/last_good.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+#include "controller/digest.hpp"
+#include "subscribers/error.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+// The file: a first line with the format's version, then records. A record is a line "record LENGTH DIGEST" with the
+// bytes of its body and their SHA-256, both of fixed width, and the body: lines of words.
+//
+//   at SECONDS                           when it was written
+//   revision NUMBER                      what the fence then is
+//   opened SECONDS release|exempt 4|6 SIZE   counted by the guard; replaces the same minute's
+//   forget                               nothing is counted any more
+//   +pool 100.64.0.0/10 drop             and the other lines of fence_record.hpp
+constexpr std::string_view magic = "smtpfence fence 1\n";
+constexpr size_t header_size = 7 + 20 + 1 + 64 + 1;
+constexpr size_t outgrown = size_t{1} << 20;
+constexpr size_t longest_line = 256;
+
+std::string header_of(size_t length, const std::string& digest) {
+    return fmt::format("record {:020} {}\n", length, digest);
+}
+
+std::string digest_of(std::string_view body) {
+    Digest digest;
+    digest.add(body);
+    return digest.text();
+}
+
+/// What was read so far.
+struct Contents {
+    FenceReader fence;
+    Openings openings;
+    Instant time{};
+    Revision revision = 0;
+};
+
+template <typename Number>
+Number number_in(std::string_view text) {
+    Number number{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc() || end != text.data() + text.size() || number < 0)
+        throw Refused(Refusal::invalid, "no number: " + quoted(text));
+    return number;
+}
+
+std::vector<std::string_view> words_of(std::string_view line) {
+    std::vector<std::string_view> words;
+    for (size_t at = 0; at <= line.size();) {
+        const size_t end = std::min(line.find(' ', at), line.size());
+        words.push_back(line.substr(at, end - at));
+        at = end + 1;
+    }
+    return words;
+}
+
+Instant time_in(std::string_view text) {
+    const auto seconds = number_in<int64_t>(text);
+    if (seconds > int64_t{1} << 40) throw Refused(Refusal::invalid, "no time: " + quoted(text));
+    return to_instant(seconds);
+}
+
+void note_opening(Openings& openings, const Opening& opening) {
+    const auto same = std::find_if(openings.begin(), openings.end(), [&](const Opening& known) {
+        return known.at == opening.at && known.kind == opening.kind && known.family == opening.family;
+    });
+    if (same == openings.end()) {
+        openings.push_back(opening);
+    } else {
+        same->size = opening.size;
+    }
+}
+
+std::string opening_line(const Opening& opening) {
+    return fmt::format("opened {} {} {} {}\n", to_number(opening.at),
+                       opening.kind == Opening::Kind::release ? "release" : "exempt",
+                       opening.family == Family::v4 ? 4 : 6, opening.size);
+}
+
+/// A line that is not an element's. False: it may be one.
+bool read_words(Contents& contents, std::string_view line) {
+    const std::vector<std::string_view> words = words_of(line);
+    if (words[0] == "at" && words.size() == 2) {
+        contents.time = std::max(contents.time, time_in(words[1]));
+    } else if (words[0] == "revision" && words.size() == 2) {
+        contents.revision = number_in<int64_t>(words[1]);
+    } else if (words[0] == "forget" && words.size() == 1) {
+        contents.openings.clear();
+    } else if (words[0] == "opened" && words.size() == 5 && (words[2] == "release" || words[2] == "exempt") &&
+               (words[3] == "4" || words[3] == "6")) {
+        note_opening(contents.openings,
+                     {time_in(words[1]), words[2] == "release" ? Opening::Kind::release : Opening::Kind::exempt,
+                      words[3] == "4" ? Family::v4 : Family::v6, number_in<double>(words[4])});
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void read_body(Contents& contents, std::string_view body) {
+    while (!body.empty()) {
+        const std::string_view line = body.substr(0, body.find('\n'));
+        if (line.size() > longest_line) throw Refused(Refusal::invalid, "a line is too long");
+        body.remove_prefix(std::min(line.size() + 1, body.size()));
+        if (line.starts_with('+') || line.starts_with('-')) {
+            contents.fence.read(line);
+        } else if (!read_words(contents, line)) {
+            throw Refused(Refusal::invalid, "unknown line " + quoted(line));
+        }
+    }
+}
+
+/// Takes the next record off `file`. Throws Refused (invalid) when it is damaged.
+std::string_view take_record(std::string_view& file) {
+    if (file.size() < header_size || !file.starts_with("record ") || file[header_size - 1] != '\n')
+        throw Refused(Refusal::invalid, "a record's first line is damaged or cut off");
+    const auto length = number_in<uint64_t>(file.substr(7, 20));
+    const std::string_view digest = file.substr(28, 64);
+    if (length > file.size() - header_size) throw Refused(Refusal::invalid, "its last record is cut off");
+    const std::string_view body = file.substr(header_size, length);
+    if (digest_of(body) != digest) throw Refused(Refusal::invalid, "a record's checksum differs");
+    file.remove_prefix(header_size + length);
+    return body;
+}
+
+class Descriptor {
+public:
+    explicit Descriptor(int number) : number_(number) {}
+    ~Descriptor() {
+        if (number_ >= 0) close(number_);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    int number() const { return number_; }
+    int release() { return std::exchange(number_, -1); }
+
+private:
+    int number_;
+};
+
+[[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
+    throw SnapshotError(
+        fmt::format("{} can't be {}: {}; the fence in the kernel stays, but 'smtpfence restore' would "
+                    "load an older one",
+                    path.string(), what, std::strerror(errno)));
+}
+
+bool write_all(int descriptor, std::string_view bytes) {
+    while (!bytes.empty()) {
+        const ssize_t written = write(descriptor, bytes.data(), bytes.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return false;
+        bytes.remove_prefix(static_cast<size_t>(written));
+    }
+    return true;
+}
+
+/// nullopt: there is no such file. Throws SnapshotError when it can't be read.
+std::optional<std::string> read_file(const std::filesystem::path& path) {
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (file.number() < 0 && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
+    if (file.number() < 0) fail(path, "opened");
+    struct stat status {};
+    if (fstat(file.number(), &status) != 0) fail(path, "read");
+    if (!S_ISREG(status.st_mode)) throw SnapshotError(path.string() + " is no regular file; remove it");
+    std::string bytes;
+    bytes.resize(static_cast<size_t>(status.st_size));
+    size_t filled = 0;
+    while (filled < bytes.size()) {
+        const ssize_t count = read(file.number(), bytes.data() + filled, bytes.size() - filled);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) fail(path, "read");
+        if (count == 0) break;
+        filled += static_cast<size_t>(count);
+    }
+    bytes.resize(filled);
+    return bytes;
+}
+
+void synchronise_directory(const std::filesystem::path& path) {
+    const Descriptor directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.number() < 0 || fsync(directory.number()) != 0) fail(path, "written to disk");
+}
+
+std::filesystem::path newest(const std::filesystem::path& directory) { return directory / "fence"; }
+std::filesystem::path previous(const std::filesystem::path& directory) { return directory / "fence.previous"; }
+
+bool usable(const std::filesystem::path& path, Instant now) {
+    try {
+        std::optional<std::string> complaint;
+        const auto file = read_file(path);
+        if (!file) return false;
+        parse_snapshot(*file, now, complaint);
+        return true;
+    } catch (const std::runtime_error&) {
+        return false;
+    }
+}
+
+}  // namespace
+
+Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint) {
+    if (!file.starts_with(magic)) {
+        throw Refused(Refusal::invalid, file.starts_with("smtpfence fence ") ? "it was written by another version"
+                                                                             : "it is no fence of smtpfence");
+    }
+    file.remove_prefix(magic.size());
+    Contents contents;
+    read_body(contents, take_record(file));
+    while (!file.empty()) {
+        try {
+            read_body(contents, take_record(file));
+        } catch (const Refused& damage) {
+            // What stands before was in force when it was written, and is newer than any other file.
+            complaint = damage.what();
+            break;
+        }
+    }
+    Snapshot snapshot;
+    snapshot.time = std::max(now, contents.time);
+    snapshot.fence = std::move(contents.fence).fence(snapshot.time);
+    snapshot.openings = std::move(contents.openings);
+    snapshot.revision = contents.revision;
+    return snapshot;
+}
+
+std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, Instant now,
+                                       std::vector<std::string>& complaints) {
+    for (const auto& path : {newest(directory), previous(directory)}) {
+        try {
+            const auto file = read_file(path);
+            if (!file) continue;
+            std::optional<std::string> complaint;
+            Snapshot snapshot = parse_snapshot(*file, now, complaint);
+            if (complaint) {
+                complaints.push_back(fmt::format("{}: {}; the changes before it are used", path.string(), *complaint));
+            }
+            return snapshot;
+        } catch (const Refused& damage) {
+            complaints.push_back(fmt::format("{} is not used: {}", path.string(), damage.what()));
+        } catch (const SnapshotError& error) {
+            complaints.emplace_back(error.what());
+        }
+    }
+    return std::nullopt;
+}
+
+LastGood::LastGood(std::filesystem::path directory) : directory_(std::move(directory)) {
+    std::error_code error;
+    std::filesystem::create_directories(directory_, error);
+    errno = error.value();
+    if (error) fail(directory_, "created");
+}
+
+LastGood::~LastGood() {
+    if (descriptor_ >= 0) close(descriptor_);
+}
+
+void LastGood::write_record(std::string body, Instant now) {
+    if (descriptor_ < 0) return;
+    body.insert(0, fmt::format("at {}\n", to_number(now)));
+    const std::string record = header_of(body.size(), digest_of(body)) + body;
+    if (write_all(descriptor_, record)) {
+        end_ += record.size();
+        synchronised_ = false;
+    } else {
+        close(std::exchange(descriptor_, -1));
+    }
+}
+
+void LastGood::append(const Transaction& transaction, Instant now) {
+    std::string lines = record_lines(transaction);
+    if (lines.empty()) return;
+    write_record(std::move(lines), now);
+    if (descriptor_ < 0 || !narrows(transaction)) return;
+    if (fdatasync(descriptor_) == 0) {
+        synchronised_ = true;
+    } else {
+        close(std::exchange(descriptor_, -1));
+    }
+}
+
+void LastGood::settle(const Fence& fence, const Openings& openings, Revision revision, Instant now) {
+    if (descriptor_ < 0 || end_ - whole_ > std::max(outgrown, whole_)) {
+        write_whole(fence, openings, revision, now);
+        return;
+    }
+    std::string lines;
+    if (revision != revision_) lines += fmt::format("revision {}\n", revision);
+    if (openings.empty() && !openings_.empty()) lines += "forget\n";
+    for (const Opening& opening : openings) {
+        if (std::find(openings_.begin(), openings_.end(), opening) == openings_.end()) lines += opening_line(opening);
+    }
+    if (!lines.empty()) write_record(std::move(lines), now);
+    if (descriptor_ < 0) fail(newest(directory_), "written");
+    openings_ = openings;
+    revision_ = revision;
+}
+
+void LastGood::synchronise() {
+    if (descriptor_ < 0 || synchronised_) return;
+    if (fdatasync(descriptor_) != 0) {
+        close(std::exchange(descriptor_, -1));
+        fail(newest(directory_), "written to disk");
+    }
+    synchronised_ = true;
+}
+
+void LastGood::write_whole(const Fence& fence, const Openings& openings, Revision revision, Instant now) {
+    const std::filesystem::path fresh = directory_ / "fence.new";
+    Descriptor file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (file.number() < 0) fail(fresh, "created");
+    Digest digest;
+    size_t length = 0;
+    std::string buffer = std::string(magic) + header_of(0, std::string(64, '0'));
+    const auto add = [&](std::string_view line) {
+        digest.add(line);
+        length += line.size();
+        buffer += line;
+        if (buffer.size() < 65536) return;
+        if (!write_all(file.number(), buffer)) fail(fresh, "written");
+        buffer.clear();
+    };
+    add(fmt::format("at {}\nrevision {}\n", to_number(now), revision));
+    for (const Opening& opening : openings) add(opening_line(opening));
+    each_record_line(fence, add);
+    const std::string header = header_of(length, digest.text());
+    if (!write_all(file.number(), buffer) ||
+        pwrite(file.number(), header.data(), header.size(), magic.size()) != static_cast<ssize_t>(header.size()) ||
+        fsync(file.number()) != 0) {
+        fail(fresh, "written");
+    }
+    // A damaged file takes no good one's place.
+    if (descriptor_ >= 0 || usable(newest(directory_), now)) {
+        if (rename(newest(directory_).c_str(), previous(directory_).c_str()) != 0) fail(newest(directory_), "kept");
+    }
+    if (rename(fresh.c_str(), newest(directory_).c_str()) != 0) fail(newest(directory_), "replaced");
+    synchronise_directory(directory_);
+    if (descriptor_ >= 0) close(descriptor_);
+    descriptor_ = file.release();
+    whole_ = end_ = magic.size() + header.size() + length;
+    synchronised_ = true;
+    openings_ = openings;
+    revision_ = revision;
+}
+
+bool LastGood::remove(const std::filesystem::path& directory) {
+    bool any = false;
+    for (const auto& path : {newest(directory), previous(directory), directory / "fence.new"}) {
+        if (unlink(path.c_str()) == 0) {
+            any = true;
+        } else if (errno != ENOENT) {
+            fail(path, "removed");
+        }
+    }
+    return any;
+}
+
+}  // namespace smtpfence

@@ -1,0 +1,40 @@
+#pragma once
+// A fence as lines of text, whole and as differences: what the snapshot on disk holds. Only elements are written; sets,
+// their capacities, chains and rules are the reading program's own, so that another version restores it as well.
+//
+//   +relay 192.0.2.10/32
+//   +pool 100.64.0.0/10 drop
+//   +interface "vlan*" drop
+//   +exempt 100.64.3.7/32 1798761600      (seconds since 1970, or "never")
+//   -exempt 100.64.3.7/32
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "rules/difference.hpp"
+
+namespace smtpfence {
+
+/// One line (with its end) for each element of the fence.
+void each_record_line(const Fence&, const std::function<void(std::string_view)>& line);
+
+/// The lines of what a transaction does to elements; empty when it does nothing to them.
+std::string record_lines(const Transaction&);
+
+/// Whether a transaction takes anything away from anybody: then its record must be on disk before it is reported.
+bool narrows(const Transaction&);
+
+/// A fence put together from lines.
+class FenceReader {
+public:
+    /// Throws Refused (invalid) naming the line.
+    void read(std::string_view lines);
+    /// The whole table as this version has it, without rights that are over at `now`.
+    Fence fence(Instant now) &&;
+
+private:
+    Fence fence_;  ///< exemption sets under their first name, whatever they hold
+};
+
+}  // namespace smtpfence

@@ -1,0 +1,203 @@
+#include "controller/guard.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "rules/scenario.hpp"
+
+using namespace smtpfence;
+
+namespace {
+
+const Instant start = test_time();
+
+/// A /16 and a /40 that drop, a relay.
+Policy isp() {
+    Policy policy;
+    policy.relays = {Prefix::parse("192.0.2.10")};
+    policy.pools = {{Prefix::parse("100.64.0.0/16"), Action::drop}, {Prefix::parse("2001:db8::/40"), Action::drop}};
+    return policy;
+}
+
+Policy with_pool(Policy policy, const std::string& prefix, Action action) {
+    policy.pools.emplace_back(Prefix::parse(prefix), action);
+    std::sort(policy.pools.begin(), policy.pools.end());
+    return policy;
+}
+
+Policy with_rights(Policy policy, uint32_t count) {
+    policy.rights = many_rights(count, start).rights;
+    return policy;
+}
+
+struct Router {
+    Guard guard{GuardLimits{}};
+    Fence in_force = compile(isp(), {}, {});
+
+    /// One pass; what was held back, as text.
+    std::string pass(const Policy& policy, Instant now, const Border& border = {}) {
+        Fence desired = compile(policy, border, in_force);
+        const Widening held = guard.judge(space_of(in_force), widening(in_force, desired, now), now);
+        withhold(desired, in_force, held);
+        in_force = std::move(desired);
+        guard.passed(now);
+        return text(held);
+    }
+    bool fenced(const std::string& prefix) const {
+        return !common(closed_space(in_force), {range_of(Prefix::parse(prefix))}).empty();
+    }
+};
+
+}  // namespace
+
+TEST_CASE("guard: an empty database opens nothing") {
+    Router router;
+    CHECK(router.pass({}, start) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
+    CHECK(router.fenced("100.64.0.0/16"));
+    REQUIRE(router.guard.withheld());
+    CHECK(router.guard.withheld()->reason ==
+          "it would release 100 % of the fenced IPv4 space within an hour (limit 10 %); "
+          "it would release 100 % of the fenced IPv6 space within an hour (limit 10 %)");
+}
+
+TEST_CASE("guard: each family is measured alone") {
+    Router router;
+    Policy policy = isp();
+    policy.pools.erase(policy.pools.begin());
+    CHECK(router.pass(policy, start) == "release 100.64.0.0/16\n");
+    CHECK(router.fenced("2001:db8::/40"));
+}
+
+TEST_CASE("guard: a share up to the limit goes, drop turned to observe counts") {
+    Router router;
+    CHECK(router.pass(with_pool(isp(), "100.64.0.0/20", Action::observe), start).empty());
+    CHECK_FALSE(router.fenced("100.64.0.0/20"));
+    Router other;
+    CHECK(other.pass(with_pool(isp(), "100.64.0.0/19", Action::observe), start) == "release 100.64.0.0/19\n");
+}
+
+TEST_CASE("guard: many small openings are one large one, for an hour") {
+    Router router;
+    Policy policy = isp();
+    CHECK(router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), start).empty());
+    policy = with_pool(policy, "100.64.16.0/20", Action::pass);
+    CHECK(router.pass(policy, start + Seconds{1800}) == "release 100.64.16.0/20\n");
+    CHECK(router.pass(policy, start + Seconds{3599}) == "release 100.64.16.0/20\n");
+    CHECK(router.pass(policy, start + Seconds{3600}).empty());
+    CHECK_FALSE(router.guard.withheld());
+}
+
+TEST_CASE("guard: half of all customers exempted at once are held back, those of a day's work are not") {
+    Router router;
+    CHECK(router.pass(with_rights(isp(), 3000), start).empty());
+    const std::string held = router.pass(with_rights(isp(), 8000), start + Seconds{7200});
+    CHECK(std::count(held.begin(), held.end(), '\n') == 5000);
+    CHECK(router.in_force.sets.at("exempt4_32_16384").elements.size() == 3000);
+}
+
+TEST_CASE("guard: fewer than 1,024 addresses never trip it") {
+    Router router;
+    router.in_force = compile(
+        with_pool({.revision = 0, .relays = isp().relays, .pools = {}, .rights = {}}, "100.64.0.0/23", Action::drop),
+        {}, {});
+    Policy policy;
+    policy.relays = isp().relays;
+    CHECK(router.pass(policy, start).empty());
+}
+
+TEST_CASE("guard: beside what is held, small openings and all narrowing go on") {
+    Router router;
+    CHECK_FALSE(router.pass({}, start).empty());
+    Policy policy;  // still without pools and relays
+    policy.rights = {{Prefix::parse("100.64.3.7"), never}};
+    policy.pools = {{Prefix::parse("198.51.100.0/24"), Action::drop}};
+    const Instant first = router.guard.withheld()->since;
+    CHECK(router.pass(policy, start + Seconds{60}) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
+    CHECK(router.in_force.sets.at("exempt4_32").elements.size() == 1);
+    CHECK(router.fenced("198.51.100.0/24"));
+    CHECK(router.guard.withheld()->since == first);
+    policy.rights.clear();
+    router.pass(policy, start + Seconds{120});
+    CHECK(router.in_force.sets.at("exempt4_32").elements.empty());
+}
+
+TEST_CASE("guard: with the digest, exactly what is withheld goes, and nothing that comes next") {
+    Router router;
+    Policy less = isp();
+    less.pools.erase(less.pools.begin());
+    router.pass(less, start);
+    const std::string digest = router.guard.withheld()->digest;
+    CHECK(digest == digest_of(parse_widening("release 100.64.0.0/16\n")));
+    CHECK_FALSE(router.guard.confirm(digest_of(parse_widening("release 100.64.0.0/17\n")), start));
+    REQUIRE(router.guard.confirm(digest, start + Seconds{60}));
+    CHECK(router.pass({}, start + Seconds{60}) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
+    CHECK(router.pass(less, start + Seconds{61}).empty());
+    CHECK_FALSE(router.fenced("100.64.0.0/16"));
+    CHECK(router.pass({}, start + Seconds{62}) == "release 2001:db8::/40\n");
+}
+
+TEST_CASE("guard: a confirmation covers a part of what it named, and ends after an hour") {
+    Router router;
+    router.pass({}, start);
+    const std::string digest = router.guard.withheld()->digest;
+    Policy half = isp();
+    half.pools.erase(half.pools.begin());
+    CHECK_FALSE(router.pass(half, start + Seconds{60}).empty());
+    CHECK(router.guard.confirm(digest, start + Seconds{120}));
+    CHECK(router.pass(half, start + Seconds{3719}).empty());
+    Router late;
+    late.pass({}, start);
+    CHECK(late.guard.confirm(digest, start));
+    CHECK_FALSE(late.pass(half, start + Seconds{3600}).empty());
+    CHECK_FALSE(late.guard.confirm(digest, start + Seconds{7200}));
+}
+
+TEST_CASE("guard: a bare confirmation covers what is withheld in that pass") {
+    Router router;
+    router.guard.confirm(std::nullopt, start);
+    CHECK(router.pass({}, start).empty());
+    CHECK_FALSE(router.fenced("100.64.0.0/16"));
+    Router other;
+    other.guard.confirm(std::nullopt, start);
+    CHECK(other.pass(isp(), start).empty());
+    CHECK_FALSE(other.pass({}, start).empty());
+}
+
+TEST_CASE("guard: sums begin anew with a confirmation") {
+    Router router;
+    Policy policy = isp();
+    router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), start);
+    router.pass(policy = with_pool(policy, "100.64.16.0/20", Action::pass), start);
+    router.guard.confirm(std::nullopt, start);
+    CHECK(router.pass(policy, start).empty());
+    CHECK(router.guard.openings().empty());
+    CHECK(router.pass(with_pool(policy, "100.64.32.0/21", Action::pass), start).empty());
+}
+
+TEST_CASE("guard: wide relays and lost interfaces are held whatever is fenced") {
+    Router router;
+    Policy policy = isp();
+    policy.relays.push_back(Prefix::parse("198.51.0.0/16"));
+    policy.relays.push_back(Prefix::parse("203.0.113.0/24"));
+    std::sort(policy.relays.begin(), policy.relays.end());
+    CHECK(router.pass(policy, start, {{"bng0"}, Action::drop}) == "relay 198.51.0.0/16\n");
+    CHECK(router.in_force.sets.at("relay4").elements.size() == 2);
+    CHECK(router.pass(isp(), start) == "interface \"bng0\"\n");
+    CHECK(router.in_force.sets.at("subscriber").elements.size() == 1);
+    CHECK(summary(parse_widening("relay 198.51.0.0/16\ninterface \"bng0\"\n")) ==
+          "relay 198.51.0.0/16, interface \"bng0\"");
+}
+
+TEST_CASE("guard: a few rights are harmless until their sum is not") {
+    Router router;
+    const FencedSpace space = space_of(router.in_force);
+    std::vector<Prefix> rights;
+    for (const Right& right : many_rights(1000, start).rights) rights.push_back(right.prefix);
+    for (int i = 0; i < 3; ++i) {
+        CHECK(router.guard.harmless(space, rights, start));
+        router.guard.passed(start);
+    }
+    CHECK_FALSE(router.guard.harmless(space, rights, start));
+    CHECK(router.guard.harmless(space, rights, start + Seconds{3700}));
+    router.pass({}, start);
+    CHECK_FALSE(router.guard.harmless(space, {}, start));
+}

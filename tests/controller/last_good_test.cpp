@@ -1,0 +1,185 @@
+#include "controller/last_good.hpp"
+
+#include <sys/stat.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+
+#include "rules/scenario.hpp"
+#include "subscribers/error.hpp"
+#include "subscribers/scratch.hpp"
+
+using namespace smtpfence;
+namespace fs = std::filesystem;
+
+namespace {
+
+const Instant start = test_time();
+
+struct State {
+    ScratchFolder scratch;
+    fs::path directory = scratch.file("state");
+    fs::path file = directory / "fence", before = directory / "fence.previous";
+    std::vector<std::string> complaints;
+
+    std::optional<Snapshot> read(Instant now = start) {
+        complaints.clear();
+        return read_last_good(directory, now, complaints);
+    }
+    std::string complaint() const { return complaints.empty() ? "" : complaints.front(); }
+};
+
+Fence small_fence() { return compile(small_policy(start), small_border(), {}); }
+
+Transaction taking(const char* address) {
+    return {{DeleteElements{"exempt4_32", {{to_key(Prefix::parse(address)), {}}}}}};
+}
+Transaction giving(const char* address) {
+    return {{AddElements{"exempt4_32", {{to_key(Prefix::parse(address)), {}}}}}};
+}
+
+bool exempt(const Snapshot& snapshot, const char* address) {
+    return snapshot.fence.sets.at("exempt4_32").elements.contains(to_key(Prefix::parse(address)));
+}
+
+std::string bytes_of(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_bytes(const fs::path& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
+
+}  // namespace
+
+TEST_CASE("last_good: what was settled and appended is read back") {
+    State state;
+    CHECK_FALSE(state.read());
+    CHECK(state.complaints.empty());
+    LastGood file(state.directory);
+    file.append(taking("100.64.7.7"), start);  // nothing to append to yet
+    const Openings openings{{start, Opening::Kind::exempt, Family::v4, 12.5}};
+    file.settle(small_fence(), openings, 7, start);
+    CHECK(left_to_do(state.read()->fence, small_fence()).empty());
+    CHECK(state.read()->openings == openings);
+    CHECK(state.read()->revision == 7);
+
+    file.append(taking("100.64.7.8"), start);
+    file.append(giving("100.64.1.1"), start);
+    file.settle(small_fence(), {}, 8, start);
+    const auto snapshot = state.read();
+    CHECK_FALSE(exempt(*snapshot, "100.64.7.8"));
+    CHECK(exempt(*snapshot, "100.64.1.1"));
+    CHECK(exempt(*snapshot, "100.64.7.7"));
+    CHECK(snapshot->openings.empty());
+    CHECK(snapshot->revision == 8);
+    CHECK_FALSE(fs::exists(state.before));
+    struct stat status {};
+    REQUIRE(stat(state.file.c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("last_good: rights that are over do not come back, by the later of clock and file") {
+    State state;
+    LastGood(state.directory).settle(small_fence(), {}, 7, start);
+    CHECK(exempt(*state.read(start + Seconds{29 * 86400}), "100.64.7.7"));
+    CHECK_FALSE(exempt(*state.read(start + Seconds{30 * 86400}), "100.64.7.7"));
+    CHECK(exempt(*state.read(start + Seconds{40 * 86400}), "100.64.7.8"));
+    LastGood(state.directory).settle(small_fence(), {}, 7, start + Seconds{30 * 86400});
+    const auto in_1970 = state.read(to_instant(5));
+    CHECK_FALSE(exempt(*in_1970, "100.64.7.7"));
+    CHECK(in_1970->time == start + Seconds{30 * 86400});
+}
+
+TEST_CASE("last_good: changes that outgrow the whole make it anew, and the old file is kept") {
+    State state;
+    LastGood file(state.directory);
+    file.settle(small_fence(), {}, 7, start);
+    for (int i = 0; i < 5000; ++i) {
+        file.append(giving("100.64.1.1"), start);
+        file.append({{AddElements{"exempt4_32", {{to_key(Prefix::parse("100.64.1.1")), {{}, start}}}}}}, start);
+    }
+    CHECK(fs::file_size(state.file) > (1 << 20));
+    Fence fence = small_fence();
+    perform(fence, giving("100.64.1.1"));
+    file.settle(fence, {}, 9, start);
+    CHECK(fs::file_size(state.file) < 2000);
+    CHECK(fs::file_size(state.before) > (1 << 20));
+    CHECK(exempt(*state.read(), "100.64.1.1"));
+    file.append(taking("100.64.1.1"), start);
+    CHECK_FALSE(exempt(*state.read(), "100.64.1.1"));
+}
+
+TEST_CASE("last_good: a file cut anywhere is read up to the cut, or not used") {
+    State state;
+    LastGood file(state.directory);
+    file.settle(small_fence(), {}, 7, start);
+    const size_t whole = fs::file_size(state.file);
+    file.append(taking("100.64.7.8"), start);
+    const std::string bytes = bytes_of(state.file);
+    for (size_t size = 0; size < bytes.size(); ++size) {
+        write_bytes(state.file, bytes.substr(0, size));
+        CAPTURE(size);
+        const auto snapshot = state.read();
+        CHECK(snapshot.has_value() == (size >= whole));
+        if (snapshot) CHECK(exempt(*snapshot, "100.64.7.8"));
+        CHECK(state.complaints.empty() == (size == whole));
+    }
+}
+
+TEST_CASE("last_good: a byte that changed anywhere is noticed, and the previous file takes its place") {
+    State state;
+    LastGood(state.directory).settle(small_fence(), {}, 7, start);
+    LastGood(state.directory).settle(small_fence(), {}, 8, start);
+    const std::string bytes = bytes_of(state.file);
+    for (size_t at = 0; at < bytes.size(); at += 7) {
+        std::string damaged = bytes;
+        damaged[at] ^= 0x11;
+        write_bytes(state.file, damaged);
+        CAPTURE(at);
+        const auto snapshot = state.read();
+        REQUIRE(snapshot);
+        CHECK(snapshot->revision == 7);
+        CHECK(state.complaint().find(state.file.string() + " is not used: ") == 0);
+    }
+    // The damaged one never takes the place of the good one.
+    LastGood(state.directory).settle(small_fence(), {}, 9, start);
+    CHECK(state.read()->revision == 9);
+    CHECK(state.complaints.empty());
+    write_bytes(state.file, "");
+    CHECK(state.read()->revision == 7);
+}
+
+TEST_CASE("last_good: other versions, links and directories are not read") {
+    State state;
+    fs::create_directories(state.directory);
+    write_bytes(state.file, "smtpfence fence 2\n");
+    CHECK_FALSE(state.read());
+    CHECK(state.complaint() == state.file.string() + " is not used: it was written by another version");
+    write_bytes(state.file,
+                "\x7f"
+                "ELF");
+    CHECK_FALSE(state.read());
+    fs::remove(state.file);
+    fs::create_symlink("/etc/passwd", state.file);
+    CHECK_FALSE(state.read());
+    CHECK_FALSE(state.complaints.empty());
+    fs::remove(state.file);
+    fs::create_directory(state.file);
+    CHECK_FALSE(state.read());
+    CHECK(state.complaint().find("no regular file") != std::string::npos);
+}
+
+TEST_CASE("last_good: a directory that can't be written is said, and tried again") {
+    State state;
+    fs::create_directories(state.directory / "fence.new");  // nobody can make a file of that name
+    LastGood file(state.directory);
+    CHECK_THROWS_AS(file.settle(small_fence(), {}, 7, start), SnapshotError);
+    fs::remove(state.directory / "fence.new");
+    file.settle(small_fence(), {}, 7, start);
+    CHECK(state.read()->revision == 7);
+    CHECK(LastGood::remove(state.directory));
+    CHECK_FALSE(LastGood::remove(state.directory));
+    CHECK_FALSE(state.read());
+}
