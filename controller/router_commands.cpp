@@ -8,6 +8,7 @@
 
 #include "controller/commands.hpp"
 #include "controller/facts_shown.hpp"
+#include "controller/lookout.hpp"
 #include "subscribers/revision.hpp"
 #include "subscribers/router.hpp"
 
@@ -38,14 +39,8 @@ Json status_of(Database& database, const Report& report, Revision desired, Insta
             {"error", json_of(report.error)},
             {"error_since", json_of(report.error_since)},
             {"version", report.version},
-            {"notes", report.notes}};
-}
-
-// Several lines as one.
-std::string joined_lines(std::string text) {
-    while (text.ends_with('\n')) text.pop_back();
-    for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 2) text.replace(at, 1, "; ");
-    return text;
+            {"warnings", warnings_in(report.notes)},
+            {"notes", notes_without_warnings(report.notes)}};
 }
 
 std::string error_with_time(const Json& item) {
@@ -76,6 +71,7 @@ void print_status(Invocation& run) {
                                    {"error", "ERROR", error_with_time, error_tone},
                                    {"error_since", ""},
                                    {"version", "VERSION"},
+                                   {"warnings", ""},
                                    {"notes", ""}});
     const auto all = reports(database);
     for (const Report& report : all) listing.add(status_of(database, report, desired, time));
@@ -83,7 +79,8 @@ void print_status(Invocation& run) {
     if (all.empty()) run.output().note("no router has reported: smtpfence run enlists one");
     if (run.output().style() != Style::table) return;
     for (const Report& report : all) {
-        if (!report.notes.empty()) run.output().note(fmt::format("{}: {}", report.router, joined_lines(report.notes)));
+        for (const std::string& warning : warnings_in(report.notes))
+            run.output().warn(fmt::format("{}: {}", report.router, warning));
     }
 }
 

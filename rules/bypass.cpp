@@ -134,10 +134,11 @@ std::vector<std::string> flow_offload(const Surroundings& around) {
     std::vector<std::string> warnings;
     for (const Flowtable& one : around.flowtables) {
         if (one.devices.empty()) continue;
-        warnings.push_back(fmt::format(
-            "flowtable {} of table {} ({}): the sessions in it are not fenced; keep tcp port 25 out of it in the rule "
-            "that says 'flow add @{}'",
-            one.name, one.table, fmt::join(one.devices, ", "), one.name));
+        warnings.push_back(
+            fmt::format("flowtable {} of table {} ({}): sessions in it skip the fence, and outlive their right while "
+                        "the service is "
+                        "down; keep tcp port 25 out of it in the rule that says 'flow add @{}'",
+                        one.name, one.table, fmt::join(one.devices, ", "), one.name));
     }
     return warnings;
 }

@@ -74,6 +74,7 @@ Flowtable flowtable_in(const nlmsghdr& message) {
     Flowtable one{table_in(message, in(all, NFTA_FLOWTABLE_TABLE)), text(in(all, NFTA_FLOWTABLE_NAME)), {}};
     each_attribute(in(in(all, NFTA_FLOWTABLE_HOOK), NFTA_FLOWTABLE_HOOK_DEVS),
                    [&](const Attribute& device) { one.devices.push_back(device.name()); });
+    std::sort(one.devices.begin(), one.devices.end());
     return one;
 }
 
@@ -231,6 +232,13 @@ Surroundings read_surroundings() {
     inquiry.labels();
     inquiry.bridged();
     return around;
+}
+
+bool offloads_flows() {
+    Surroundings around;
+    Inquiry(around).flowtables();
+    return std::any_of(around.flowtables.begin(), around.flowtables.end(),
+                       [](const Flowtable& one) { return !one.devices.empty(); });
 }
 
 }  // namespace smtpfence

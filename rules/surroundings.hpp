@@ -29,7 +29,7 @@ struct Interface {
 struct Flowtable {
     std::string table;                 ///< with its family: "inet filter"
     std::string name;                  ///< in the table
-    std::vector<std::string> devices;  ///< whose packets it takes; in the kernel's order
+    std::vector<std::string> devices;  ///< whose packets it takes; sorted
 };
 
 /// Something that may send an interface's frames on before the forward hook.
@@ -51,5 +51,8 @@ struct Surroundings {
 
 /// Never throws for what the kernel refuses: it is told in `unasked`. Flow tables and chains need CAP_NET_ADMIN.
 Surroundings read_surroundings();
+
+/// Whether a flow table takes packets of some device. False also when the kernel refuses to tell.
+bool offloads_flows();
 
 }  // namespace smtpfence

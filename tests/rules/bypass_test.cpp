@@ -105,8 +105,8 @@ TEST_CASE("bypass: a flow table counts when it has devices") {
     all.flowtables[0].devices = {"bng0", "up0"};
     CHECK(
         bypasses(all, {"bng0"}) ==
-        Warnings{"flowtable fast of table inet filter (bng0, up0): the sessions in it are not fenced; keep tcp port 25 "
-                 "out of it in the rule that says 'flow add @fast'"});
+        Warnings{"flowtable fast of table inet filter (bng0, up0): sessions in it skip the fence, and outlive their "
+                 "right while the service is down; keep tcp port 25 out of it in the rule that says 'flow add @fast'"});
 }
 
 TEST_CASE("bypass: a program counts where subscribers' frames come through") {

@@ -1,0 +1,33 @@
+#pragma once
+// What the service does about the surroundings of the fence: it watches for ways past it and says them, and where a
+// flow table carries sessions past all rules, it ends those that are fenced.
+
+#include <string>
+#include <vector>
+
+#include "rules/fence.hpp"
+
+namespace smtpfence {
+
+class Lookout {
+public:
+    /// Looks around. Whether warnings() changed; new ones are said in the journal.
+    bool look(const std::vector<std::string>& subscriber);
+
+    /// What bypasses() said last.
+    const std::vector<std::string>& warnings() const { return warnings_; }
+
+private:
+    std::vector<std::string> warnings_;
+};
+
+/// Where there is a flow table: makes the kernel forget the tracked sessions that `applied` stops, so that their next
+/// packets meet the rules. Returns how many. Throws KernelError.
+size_t end_offloaded_sessions(const Fence& applied);
+
+/// A report's notes: `features` as they are, and a line for each warning; and back.
+std::string notes_with(const std::string& features, const std::vector<std::string>& warnings);
+std::vector<std::string> warnings_in(const std::string& notes);
+std::string notes_without_warnings(const std::string& notes);
+
+}  // namespace smtpfence
