@@ -10,6 +10,8 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,6 +45,24 @@ void set(const char* name, const char* value) {
     const int code = errno;
     if (file >= 0) close(file);
     if (!written) fail(code, path, "it must be writable: run it on the host rather than in a container");
+}
+
+/// A new descriptor of the TUN device; negative, with errno: there is none.
+int open_tun() {
+    constexpr int mode = O_RDWR | O_NONBLOCK | O_CLOEXEC;
+    int descriptor = open("/dev/net/tun", mode);
+    if (descriptor >= 0 || errno != ENOENT) return descriptor;
+    // Where nobody made the node (a chroot, a machine without udev), the device is known by its number.
+    const std::string node = fmt::format("/dev/smtpfence-{}", getpid());
+    if (mknod(node.c_str(), S_IFCHR | 0600, makedev(10, 200)) != 0) {
+        errno = ENOENT;
+        return -1;
+    }
+    descriptor = open(node.c_str(), mode);
+    const int code = errno;
+    unlink(node.c_str());
+    errno = code;
+    return descriptor;
 }
 
 /// `name` as an interface request holds it.
@@ -93,7 +113,7 @@ void ScratchNetwork::close_all() {
 }
 
 void ScratchNetwork::connect(const std::string& name) {
-    const int descriptor = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    const int descriptor = open_tun();
     if (descriptor < 0) fail(errno, "/dev/net/tun", "load the kernel module tun (modprobe tun)");
     Interface& interface = interfaces_[name];
     interface.descriptor = descriptor;

@@ -8,7 +8,8 @@
 //   auto left = network.send(packet, sentinel, "bng0", "up0");
 //
 // Threads: the thread that made it is in the namespace until the object ends, and what it opens meanwhile (a Kernel)
-// belongs there; use it from no other. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN, /dev/net/tun and a writable /proc/sys.
+// belongs there; use it from no other. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN, the kernel's TUN
+// device (its node is made for a moment where /dev has none) and a writable /proc/sys.
 
 #include <map>
 #include <string>

@@ -178,6 +178,14 @@ class WithoutInterfaces(ProbeCase):
         self.refused(FAILED, "probe", wrapper=wrapper, saying="/proc/sys/net/ipv4")
         self.run_program("probe")
 
+    def test_where_nobody_made_the_device_node(self):
+        self.populate()
+        before = os.listdir("/dev")
+        wrapper = (str(ROOT / "packaging" / "private_mounts.py"), "sh", "-c",
+                   '[ ! -d /dev/net ] || mount -t tmpfs none /dev/net && exec "$@"', "sh")
+        self.assertIn("all as expected", self.run_program("probe", wrapper=wrapper).err)
+        self.assertEqual(os.listdir("/dev"), before)
+
 
 if __name__ == "__main__":
     unittest.main()
