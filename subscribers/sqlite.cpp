@@ -2,25 +2,21 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <thread>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
-#include "subscribers/database.hpp"
 #include "subscribers/file_watch.hpp"
 #include "subscribers/schema.hpp"
+#include "subscribers/sqlite_failure.hpp"
+#include "subscribers/sqlite_statement.hpp"
 
 namespace smtpfence {
 
@@ -33,12 +29,6 @@ constexpr std::chrono::milliseconds report_patience{100};
 constexpr std::string_view scheme = "sqlite:";
 constexpr std::string_view memory = ":memory:";
 
-struct FileIdentity {
-    dev_t device = 0;
-    ino_t inode = 0;
-    friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
-};
-
 /// What changes when a file is written.
 struct FileStamp {
     int64_t size = 0, seconds = 0, nanoseconds = 0;
@@ -48,98 +38,6 @@ struct FileStamp {
 FileStamp stamp_of(const struct stat& status) {
     return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
 }
-
-std::optional<FileIdentity> identity_of(const std::string& path) {
-    struct stat status {};
-    if (stat(path.c_str(), &status) != 0) return {};
-    return FileIdentity{status.st_dev, status.st_ino};
-}
-
-std::string process_name(const std::string& process) {
-    std::string name;
-    std::getline(std::ifstream("/proc/" + process + "/comm"), name);
-    return name;
-}
-
-/// " by process 12 (smtpfence)" for who keeps others out, or "". SQLite's write lock is a POSIX lock on byte 120 of the
-/// -shm file; who wants the file for himself locks the file. (Asking with F_GETLK would need a descriptor of it, and
-/// closing that drops our own locks.)
-std::string lock_holder(const std::string& path) {
-    const auto file = identity_of(path), shm = identity_of(path + "-shm");
-    constexpr int64_t write_lock = 120;
-    std::ifstream locks("/proc/locks");
-    for (std::string line; std::getline(locks, line);) {
-        // 1: POSIX  ADVISORY  WRITE 1234 fd:00:5678 120 120
-        std::istringstream words(line);
-        std::string number, api, advisory, mode, process, place, begin, end;
-        words >> number >> api >> advisory >> mode >> process >> place >> begin >> end;
-        if (mode != "WRITE") continue;
-        const std::string inode = place.substr(place.rfind(':') + 1);
-        const int64_t last = end == "EOF" ? write_lock : std::strtoll(end.c_str(), nullptr, 10);
-        const bool writes = shm && inode == std::to_string(shm->inode) &&
-                            std::strtoll(begin.c_str(), nullptr, 10) <= write_lock && last >= write_lock;
-        if (!writes && !(file && inode == std::to_string(file->inode))) continue;
-        if (process == std::to_string(getpid())) return " by this process";
-        return fmt::format(" by process {} ({})", process, process_name(process));
-    }
-    return {};
-}
-
-Kind kind_of(int result, int system_error) {
-    switch (result & 0xff) {
-        case SQLITE_BUSY:
-        case SQLITE_LOCKED:
-            return Kind::locked;
-        case SQLITE_READONLY:
-        case SQLITE_PERM:
-        case SQLITE_AUTH:
-            return Kind::denied;
-        case SQLITE_CORRUPT:
-        case SQLITE_NOTADB:
-            return Kind::corrupt;
-        case SQLITE_FULL:
-            return Kind::full;
-        case SQLITE_IOERR:
-        case SQLITE_CANTOPEN:
-            if (system_error == ENOSPC || system_error == EDQUOT) return Kind::full;
-            if (system_error == EACCES || system_error == EPERM || system_error == EROFS) return Kind::denied;
-            return Kind::failed;
-        default:
-            return Kind::failed;
-    }
-}
-
-bool on_read_only_file_system(const std::string& path) {
-    struct statvfs system {};
-    return statvfs(path.c_str(), &system) == 0 && (system.f_flag & ST_RDONLY) != 0;
-}
-
-/// What to do about it.
-std::string advice(Kind kind, const std::string& path) {
-    const std::string folder = std::filesystem::path(path).parent_path().string();
-    switch (kind) {
-        case Kind::locked:
-            return "try again when that has ended";
-        case Kind::denied:
-            if (on_read_only_file_system(path)) return "nothing was written; mount it writable, or name another file";
-            return fmt::format("run as a user who may write it and its folder {}", folder.empty() ? "." : folder);
-        case Kind::corrupt:
-            return "nothing was written; restore it from a backup";
-        case Kind::full:
-            return "nothing was written; free space on its file system";
-        default:
-            return "nothing was written";
-    }
-}
-
-struct StatementDeleter {
-    void operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
-};
-struct Statement {
-    std::unique_ptr<sqlite3_stmt, StatementDeleter> handle;
-    std::vector<int> slots;  ///< SQLite's index of $1, $2, ...; 0: not in the text
-    bool running = false;
-};
 
 struct ConnectionDeleter {
     void operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
@@ -158,53 +56,9 @@ struct Connection {
     FileStamp stamp;
     bool failed = false;  ///< could not be asked for data_version
     int64_t data_version = 0;
-    bool flushes = true;  ///< synchronous=FULL
+    bool flushes = true;      ///< synchronous=FULL
+    bool wide_cache = false;  ///< as use_wide_cache() set it
 };
-
-class SqliteRow final : public Row {
-public:
-    explicit SqliteRow(sqlite3_stmt* statement) : statement_(statement) {}
-    bool null(int column) const override { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
-    int64_t integer(int column) const override { return sqlite3_column_int64(statement_, column); }
-    std::string_view text(int column) const override {
-        const auto* begin = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-        return {begin ? begin : "", static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
-    }
-    std::string_view blob(int column) const override {
-        const auto* begin = static_cast<const char*>(sqlite3_column_blob(statement_, column));
-        return {begin ? begin : "", static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
-    }
-
-private:
-    sqlite3_stmt* statement_;
-};
-
-/// A statement in use: reset at the end, whatever happens, so that it holds no lock.
-class Execution {
-public:
-    explicit Execution(Statement& statement) : statement_(statement) { statement_.running = true; }
-    ~Execution() {
-        sqlite3_reset(statement_.handle.get());
-        sqlite3_clear_bindings(statement_.handle.get());
-        statement_.running = false;
-    }
-    Execution(const Execution&) = delete;
-    Execution& operator=(const Execution&) = delete;
-
-private:
-    Statement& statement_;
-};
-
-int bind(sqlite3_stmt* statement, int slot, const Value& value) {
-    if (const auto* number = std::get_if<int64_t>(&value)) return sqlite3_bind_int64(statement, slot, *number);
-    if (const auto* text = std::get_if<std::string>(&value)) {
-        return sqlite3_bind_text64(statement, slot, text->data(), text->size(), SQLITE_STATIC, SQLITE_UTF8);
-    }
-    if (const auto* blob = std::get_if<Bytes>(&value)) {
-        return sqlite3_bind_blob64(statement, slot, blob->value.data(), blob->value.size(), SQLITE_STATIC);
-    }
-    return sqlite3_bind_null(statement, slot);
-}
 
 class Sqlite final : public Database {
 public:
@@ -243,6 +97,7 @@ private:
     void require_new_log() const;
     Statement& prepared(std::string_view sql);
     void begin_immediately(bool flush);
+    void use_wide_cache(bool wide);
     int64_t number(std::string_view sql);
     /// How long a connection that flushes, or doesn't, waits for locks.
     std::chrono::milliseconds patience(bool flush) const {
@@ -334,8 +189,7 @@ Connection Sqlite::connect() {
         query("PRAGMA recursive_triggers = ON", {});
         query("PRAGMA synchronous = FULL", {});
         query("PRAGMA journal_size_limit = 67108864", {});
-        // A bulk import needs the upper pages of every index at hand; a reader streams.
-        query(mode_ == OpenMode::read ? "PRAGMA cache_size = -8192" : "PRAGMA cache_size = -65536", {});
+        query("PRAGMA cache_size = -1024", {});
         if (mode_ != OpenMode::create) require_schema();
         if (mode_ == OpenMode::read) query("PRAGMA query_only = ON", {});
         if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
@@ -401,18 +255,9 @@ Statement& Sqlite::prepared(std::string_view sql) {
         if (known->second.running) throw std::logic_error(fmt::format("query within itself: {}", sql));
         return known->second;
     }
-    sqlite3_stmt* handle = nullptr;
-    const int result = sqlite3_prepare_v3(connection_.handle.get(), sql.data(), static_cast<int>(sql.size()),
-                                          SQLITE_PREPARE_PERSISTENT, &handle, nullptr);
-    Statement statement;
-    statement.handle.reset(handle);
-    if (result != SQLITE_OK) fail(result, connection_.handle.get(), sql);
-    for (int slot = 1; slot <= sqlite3_bind_parameter_count(handle); ++slot) {
-        const auto number =
-            static_cast<size_t>(std::strtol(sqlite3_bind_parameter_name(handle, slot) + 1, nullptr, 10));
-        if (statement.slots.size() < number) statement.slots.resize(number);
-        statement.slots[number - 1] = slot;
-    }
+    sqlite3* connection = connection_.handle.get();
+    Statement statement = prepare(connection, sql);
+    if (!statement.handle) fail(sqlite3_errcode(connection), connection, sql);
     return connection_.statements.emplace(sql, std::move(statement)).first->second;
 }
 
@@ -448,7 +293,15 @@ int64_t Sqlite::number(std::string_view sql) {
 
 // Transactions
 
+/// A bulk import needs the upper pages of every index at hand; a reader streams.
+void Sqlite::use_wide_cache(bool wide) {
+    if (connection_.wide_cache == wide) return;
+    query(wide ? "PRAGMA cache_size = -65536" : "PRAGMA cache_size = -1024", {});
+    connection_.wide_cache = wide;
+}
+
 void Sqlite::begin_reading() {
+    use_wide_cache(false);
     query("BEGIN", {});
     try {
         query("SELECT 1 FROM sqlite_schema LIMIT 1", {});  // BEGIN alone takes no snapshot
@@ -464,6 +317,7 @@ void Sqlite::begin_immediately(bool flush) {
         connection_.flushes = flush;
         wait_for_locks(connection_.handle.get(), patience(flush));
     }
+    if (flush) use_wide_cache(true);
     query("BEGIN IMMEDIATE", {});
 }
 

@@ -80,6 +80,26 @@ TEST_CASE("sqlite: a query tells how many rows it wrote") {
     CHECK(database->query("DELETE FROM t WHERE a = $1", {int64_t{1}}) == 0);
 }
 
+TEST_CASE("sqlite: only who writes has a large cache") {
+    const auto database = open_database("sqlite::memory:", OpenMode::create);
+    const auto cache_kilobytes = [&] {
+        int64_t size = 0;
+        database->query("PRAGMA cache_size", {}, [&](const Row& row) { size = -row.integer(0); });
+        return size;
+    };
+    CHECK(cache_kilobytes() == 1024);
+    database->begin_writing();
+    CHECK(cache_kilobytes() == 65536);
+    database->commit();
+    database->begin_reporting();
+    database->commit();
+    { const Reading reading(*database); }
+    CHECK(cache_kilobytes() == 1024);
+    database->begin_reporting();
+    CHECK(cache_kilobytes() == 1024);
+    database->rollback();
+}
+
 TEST_CASE("sqlite: a query that fails in the middle leaves the session usable") {
     const auto database = open_database("sqlite::memory:", OpenMode::create);
     const char* sql = "VALUES (1), (2), (3)";
