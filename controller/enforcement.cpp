@@ -93,8 +93,7 @@ Pass Enforcement::follow(Database& database, Instant now) {
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    Changes changes = difference(applied_, compile(policy, border_, applied_), now);
-    policy = {};  // a million rights are not held twice
+    Changes changes = difference(applied_, compile(std::move(policy), border_, applied_), now);
     pass = commit(std::move(changes));
     if (refused) throw *refused;
     pass.revision = revision;

@@ -18,7 +18,7 @@ struct Describer {
     std::map<std::string, SetShape> shapes;
     std::vector<ChangeLine> lines;
 
-    void elements(const char* verb, const std::string& set, const std::vector<std::pair<Key, Held>>& elements) {
+    void elements(const char* verb, const std::string& set, const ElementList& elements) {
         const SetShape& shape = shapes[set];
         for (const auto& [key, held] : elements) {
             ChangeLine line{verb, "element", set, held_text(key, shape, held), {}};

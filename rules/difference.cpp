@@ -12,8 +12,6 @@ namespace {
 constexpr size_t chunk_size = 10'000;
 constexpr Seconds jitter{2};
 
-using Elements = std::vector<std::pair<Key, Held>>;
-
 bool over(const Held& held, Instant now) { return held.until <= now; }
 
 /// A right that ends a little early in the kernel may stay so; one that would end late may not.
@@ -30,8 +28,8 @@ Seconds tolerance(const Held& want, Instant now) {
 
 /// What has to happen to one set's elements. A changed element is removed and added within one transaction.
 struct ElementChanges {
-    Elements ended, shortened_from, shortened_to;  // narrowing
-    Elements added, changed_from, changed_to;      // widening, and other actions
+    ElementList ended, shortened_from, shortened_to;  // narrowing
+    ElementList added, changed_from, changed_to;      // widening, and other actions
 
     void change(const Key& key, const Held& have, const Held& want) {
         const bool shorter = want.until < have.until;
@@ -40,57 +38,79 @@ struct ElementChanges {
     }
 };
 
-ElementChanges compare(const std::map<Key, Held>& have, const std::map<Key, Held>& want, Instant now) {
+/// Lets go of what it has compared, a piece at a time.
+ElementChanges compare(const Elements& have, Elements want, Instant now) {
+    constexpr int piece = 512;
     ElementChanges changes;
     auto h = have.begin();
     auto w = want.begin();
+    int walked = 0;
+    const auto next_wanted = [&] {
+        ++w;
+        if (++walked % piece == 0) w = want.erase(want.begin(), w);
+    };
     while (h != have.end() || w != want.end()) {
         if (w == want.end() || (h != have.end() && h->first < w->first)) {
             if (!over(h->second, now)) changes.ended.push_back(*h);
             ++h;
         } else if (h == have.end() || w->first < h->first) {
             if (!over(w->second, now)) changes.added.push_back(*w);
-            ++w;
+            next_wanted();
         } else {
             if (over(w->second, now)) {
                 if (!over(h->second, now)) changes.ended.push_back(*h);
             } else if (over(h->second, now) || !equal(h->second, w->second, tolerance(w->second, now))) {
                 changes.change(h->first, h->second, w->second);
             }
-            ++h, ++w;
+            ++h;
+            next_wanted();
         }
     }
     return changes;
 }
 
-void append_elements(std::vector<Operation>& to, const std::string& set, Elements removed, Elements added) {
+void append_elements(std::vector<Operation>& to, const std::string& set, ElementList removed, ElementList added) {
     if (!removed.empty()) to.emplace_back(DeleteElements{set, std::move(removed)});
     if (!added.empty()) to.emplace_back(AddElements{set, std::move(added)});
 }
 
+ElementList take_chunk(ElementList& from) {
+    ElementList chunk;
+    for (; !from.empty() && chunk.size() < chunk_size; from.pop_front()) chunk.push_back(from.front());
+    return chunk;
+}
+
 /// Elements that are removed and added again stay in one transaction.
-void append_chunks(std::vector<Transaction>& to, const std::string& set, const Elements& removed,
-                   const Elements& added) {
-    const size_t size = std::max(removed.size(), added.size());
-    const auto part = [](const Elements& all, size_t from) {
-        const auto at = [&](size_t i) { return all.begin() + static_cast<ptrdiff_t>(std::min(i, all.size())); };
-        return Elements(at(from), at(from + chunk_size));
-    };
-    for (size_t from = 0; from < size; from += chunk_size) {
+void append_chunks(std::vector<Transaction>& to, const std::string& set, ElementList removed, ElementList added) {
+    while (!removed.empty() || !added.empty()) {
         Transaction transaction;
-        append_elements(transaction.operations, set, part(removed, from), part(added, from));
+        append_elements(transaction.operations, set, take_chunk(removed), take_chunk(added));
         to.push_back(std::move(transaction));
     }
+}
+
+void append_narrowing(std::vector<Transaction>& to, const std::string& set, ElementChanges& changes) {
+    append_chunks(to, set, std::move(changes.ended), {});
+    append_chunks(to, set, std::move(changes.shortened_from), std::move(changes.shortened_to));
+}
+void append_widening(std::vector<Transaction>& to, const std::string& set, ElementChanges& changes) {
+    append_chunks(to, set, std::move(changes.changed_from), std::move(changes.changed_to));
+    append_chunks(to, set, {}, std::move(changes.added));
 }
 
 void append(std::vector<Transaction>& to, std::vector<Operation> operations) {
     if (!operations.empty()) to.push_back({std::move(operations)});
 }
 
-const std::map<Key, Held>& elements_of(const Fence& fence, const std::string& set) {
-    static const std::map<Key, Held> none;
+const Elements& elements_of(const Fence& fence, const std::string& set) {
+    static const Elements none;
     const auto found = fence.sets.find(set);
     return found == fence.sets.end() ? none : found->second.elements;
+}
+
+Elements taken_elements(Fence& from, const std::string& set) {
+    const auto found = from.sets.find(set);
+    return found == from.sets.end() ? Elements() : std::move(found->second.elements);
 }
 
 bool is_ours(const Fence& desired, const std::string& set) { return desired.sets.contains(set); }
@@ -131,7 +151,7 @@ Changes rebuild(const Fence& actual, const Fence& desired) {
     const std::vector<Operation> created = creations({}, desired);
     all.insert(all.end(), created.begin(), created.end());
     for (const auto& [name, set] : desired.sets) {
-        append_elements(all, name, {}, Elements(set.elements.begin(), set.elements.end()));
+        append_elements(all, name, {}, ElementList(set.elements.begin(), set.elements.end()));
     }
     for (const auto& entry : desired.chains) {
         if (!entry.second.rules.empty()) all.emplace_back(ReplaceRules{entry.first, entry.second.rules});
@@ -140,7 +160,7 @@ Changes rebuild(const Fence& actual, const Fence& desired) {
 }
 
 /// The elements that an exemption set of `actual` should hold: those of the set that takes its place.
-const std::map<Key, Held>& rightful(const Fence& desired, const ExemptSet& set) {
+const Elements& rightful(const Fence& desired, const ExemptSet& set) {
     const auto successor = exempt_set_of(desired, Prefix(set.family, {}, set.length));
     return elements_of(desired, successor.value_or(std::string()));
 }
@@ -148,17 +168,17 @@ const std::map<Key, Held>& rightful(const Fence& desired, const ExemptSet& set) 
 /// Relays, pools and interfaces change together in one transaction: a network that becomes a pool and its relay, or a
 /// pool that is split, is never seen half done. These sets have no declared size, so that nothing that widens here can
 /// keep something that narrows from happening.
-std::vector<Operation> border_changes(const Fence& actual, const Fence& desired, Instant now) {
+std::vector<Operation> border_changes(const Fence& actual, Fence& desired, Instant now) {
     std::vector<Operation> operations;
     std::vector<Operation> last;
     for (const char* const name : {"relay4", "relay6", "pool4", "pool6", "subscriber"}) {
-        ElementChanges changes = compare(elements_of(actual, name), elements_of(desired, name), now);
+        ElementChanges changes = compare(elements_of(actual, name), taken_elements(desired, name), now);
         std::move(changes.changed_from.begin(), changes.changed_from.end(), std::back_inserter(changes.ended));
         std::move(changes.changed_to.begin(), changes.changed_to.end(), std::back_inserter(changes.added));
         std::sort(changes.ended.begin(), changes.ended.end(), [](auto& a, auto& b) { return a.first < b.first; });
         std::sort(changes.added.begin(), changes.added.end(), [](auto& a, auto& b) { return a.first < b.first; });
         const bool relay = std::string_view(name).starts_with("relay");
-        append_elements(operations, name, std::move(changes.ended), relay ? Elements() : std::move(changes.added));
+        append_elements(operations, name, std::move(changes.ended), relay ? ElementList() : std::move(changes.added));
         if (relay) append_elements(last, name, {}, std::move(changes.added));
     }
     std::move(last.begin(), last.end(), std::back_inserter(operations));
@@ -257,46 +277,37 @@ size_t Changes::size() const {
     return sum;
 }
 
-Changes difference(const Fence& actual, const Fence& desired, Instant now) {
+Changes difference(const Fence& actual, Fence desired, Instant now) {
     if (must_rebuild(actual, desired)) return rebuild(actual, desired);
     Changes changes;
     std::vector<Transaction>& all = changes.transactions;
     append(all, creations(actual, desired));
-    std::map<std::string, ElementChanges> widening;
     for (const auto& [name, set] : actual.sets) {
         const auto exempt = parse_exempt_set_name(name);
-        if (!exempt) continue;
+        if (!exempt || is_ours(desired, name)) continue;
         ElementChanges elements = compare(set.elements, rightful(desired, *exempt), now);
-        append_chunks(all, name, elements.ended, {});
-        append_chunks(all, name, elements.shortened_from, elements.shortened_to);
-        if (is_ours(desired, name)) widening[name] = std::move(elements);
+        append_narrowing(all, name, elements);
+    }
+    std::map<std::string, ElementChanges> rights;
+    for (auto& [name, set] : desired.sets) {
+        if (!parse_exempt_set_name(name)) continue;
+        rights[name] = compare(elements_of(actual, name), std::move(set.elements), now);
+        append_narrowing(all, name, rights[name]);
     }
     append(all, border_changes(actual, desired, now));
-    for (const auto& [name, set] : desired.sets) {
-        if (!parse_exempt_set_name(name)) continue;
-        if (!actual.sets.contains(name)) widening[name] = compare({}, set.elements, now);
-        append_chunks(all, name, widening[name].changed_from, widening[name].changed_to);
-        append_chunks(all, name, {}, widening[name].added);
-        widening.erase(name);
-    }
+    for (auto& [name, set] : rights) append_widening(all, name, set);
     append(all, rule_switches(actual, desired));
     append(all, leftovers(actual, desired));
     return changes;
 }
 
 std::optional<Changes> difference(const Fence& applied, const PolicyDelta& delta, Instant now) {
-    const auto rights = right_changes(applied, delta, now);
+    auto rights = right_changes(applied, delta, now);
     if (!rights) return std::nullopt;
     Changes changes;
-    for (const auto& [name, set] : *rights) {
-        append_chunks(changes.transactions, name, set.ended, {});
-        append_chunks(changes.transactions, name, set.shortened_from, set.shortened_to);
-    }
+    for (auto& [name, set] : *rights) append_narrowing(changes.transactions, name, set);
     append(changes.transactions, border_changes(applied, delta, now));
-    for (const auto& [name, set] : *rights) {
-        append_chunks(changes.transactions, name, set.changed_from, set.changed_to);
-        append_chunks(changes.transactions, name, {}, set.added);
-    }
+    for (auto& [name, set] : *rights) append_widening(changes.transactions, name, set);
     return changes;
 }
 

@@ -12,11 +12,15 @@
 // So no right survives its end because a grant failed, and no chain looks into a set that is not filled yet. Only when
 // an object of our name is of another kind (somebody else made it) everything is made anew in one transaction.
 
+#include <deque>
 #include <variant>
 
 #include "rules/fence.hpp"
 
 namespace smtpfence {
+
+/// The elements of a change, sorted. A deque gives its memory back from the front while it is taken apart.
+using ElementList = std::deque<std::pair<Key, Held>>;
 
 struct AddSet {
     std::string name;
@@ -28,12 +32,12 @@ struct AddChain {
 };
 struct AddElements {
     std::string set;
-    std::vector<std::pair<Key, Held>> elements;  ///< sorted
+    ElementList elements;
 };
 /// Elements that are already gone are no error (they may have expired).
 struct DeleteElements {
     std::string set;
-    std::vector<std::pair<Key, Held>> elements;  ///< sorted; what was held, for the report
+    ElementList elements;  ///< what was held, for the report
 };
 /// The chain's rules become exactly these.
 struct ReplaceRules {
@@ -60,7 +64,8 @@ struct Changes {
 
 /// From `actual` to `desired`. Deadlines within 2 s count as equal, and where the actual one is earlier, within 0.1 %
 /// of the time that remains at `now`: no right outlives its end. Elements whose `until` is over at `now` count as gone.
-Changes difference(const Fence& actual, const Fence& desired, Instant now);
+/// `desired` is taken apart on the way: what is moved in and its changes are never held twice.
+Changes difference(const Fence& actual, Fence desired, Instant now);
 
 /// The same from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %
 /// full, so that compile() must choose.

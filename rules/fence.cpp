@@ -166,7 +166,7 @@ Instant kernel_end(Instant until) {
     return until < beyond ? until : never;
 }
 
-Fence compile(const Policy& policy, const Border& border, const Fence& actual) {
+Fence compile(Policy policy, const Border& border, const Fence& actual) {
     Fence fence;
     for (const auto& [name, shape] : fixed_sets()) fence.sets[name].shape = shape;
     const std::vector<ExemptSet> exempt = choose_exempt_sets(policy, actual);
@@ -182,9 +182,10 @@ Fence compile(const Policy& policy, const Border& border, const Fence& actual) {
     for (const ExemptSet& set : exempt) {
         set_of[{set.family, set.length}] = &fence.sets[exempt_set_name(set.family, set.length, set.capacity)];
     }
-    for (const Right& right : policy.rights) {
-        auto& elements = set_of.at({right.prefix.family(), right.prefix.length()})->elements;
-        elements.emplace_hint(elements.end(), to_key(right.prefix), Held{{}, kernel_end(right.until)});
+    for (; !policy.rights.empty(); policy.rights.pop_front()) {
+        const auto& [prefix, until] = policy.rights.front();
+        auto& elements = set_of.at({prefix.family(), prefix.length()})->elements;
+        elements.emplace_hint(elements.end(), to_key(prefix), Held{{}, kernel_end(until)});
     }
     fence.chains = chains_with(exempt);
     return fence;

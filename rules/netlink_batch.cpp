@@ -20,6 +20,7 @@ constexpr uint8_t record_key_order = 0, record_data_order = 1;
 constexpr uint32_t host_order = 1, network_order = 2, no_order = 0;
 
 constexpr size_t longest_list = 60'000;  // of the 65,535 bytes that an attribute holds
+constexpr size_t longest_element = 128;  // with its verdict and its interval's end
 
 uint32_t key_type(KeyKind kind) {
     switch (kind) {
@@ -220,8 +221,7 @@ void NetlinkBatch::write(const DeleteElements& remove) {
              remove.elements);
 }
 
-void NetlinkBatch::elements(uint16_t type, uint16_t flags, const std::string& set,
-                            const std::vector<std::pair<Key, Held>>& all) {
+void NetlinkBatch::elements(uint16_t type, uint16_t flags, const std::string& set, const ElementList& all) {
     const SetShape shape = shape_for(set);
     elements_.back() = &all;
     sets_.back() = set;
@@ -234,6 +234,7 @@ void NetlinkBatch::elements(uint16_t type, uint16_t flags, const std::string& se
         messages_.put_name(NFTA_SET_ELEM_LIST_SET, set);
         list = messages_.nest(NFTA_SET_ELEM_LIST_ELEMENTS);
     };
+    messages_.reserve(messages_.size() + all.size() * longest_element);  // growing would hold it twice
     for (size_t i = 0; i < all.size(); ++i) {
         const auto& [key, held] = all[i];
         if (i == 0) start(i);

@@ -53,7 +53,7 @@ private:
 
     void begin(uint16_t type, uint16_t flags, std::string object);
     void put_table(uint16_t type);
-    void elements(uint16_t type, uint16_t flags, const std::string& set, const std::vector<std::pair<Key, Held>>&);
+    void elements(uint16_t type, uint16_t flags, const std::string& set, const ElementList&);
     size_t element_at(const Part&, uint32_t offset) const;
 
     void write(const AddSet&);
@@ -67,10 +67,10 @@ private:
     Features features_;
     MessageWriter messages_;
     uint32_t first_, next_;
-    std::vector<Part> parts_;                                         ///< by sequence number, from first_
-    std::vector<const std::vector<std::pair<Key, Held>>*> elements_;  ///< of each operation; null: none
-    std::vector<std::string> sets_;                                   ///< of each operation; empty: none
-    int64_t now_;                                                     ///< milliseconds; one for all elements
+    std::vector<Part> parts_;                   ///< by sequence number, from first_
+    std::vector<const ElementList*> elements_;  ///< of each operation; null: none
+    std::vector<std::string> sets_;             ///< of each operation; empty: none
+    int64_t now_;                               ///< milliseconds; one for all elements
     uint32_t set_id_ = 0;
 };
 

@@ -201,11 +201,11 @@ std::optional<Key> interval_key(const Key& first, const std::optional<Key>& behi
     return prefix;
 }
 
-std::optional<std::map<Key, Held>> join_intervals(std::vector<DecodedElement> elements, KeyKind kind) {
+std::optional<Elements> join_intervals(std::vector<DecodedElement> elements, KeyKind kind) {
     std::sort(elements.begin(), elements.end(), [](const DecodedElement& a, const DecodedElement& b) {
         return a.key != b.key ? a.key < b.key : a.end && !b.end;
     });
-    std::map<Key, Held> joined;
+    Elements joined;
     const DecodedElement* open = nullptr;
     const auto close = [&](const std::optional<Key>& behind) {
         const auto key = interval_key(open->key, behind, kind);

@@ -46,7 +46,7 @@ struct DecodedElement {
 void decode_elements(const nlmsghdr&, KeyKind, int64_t now, std::vector<DecodedElement>& to);
 
 /// Elements of an interval set, in any order, as prefixes. nullopt: one of the intervals is none.
-std::optional<std::map<Key, Held>> join_intervals(std::vector<DecodedElement>, KeyKind);
+std::optional<Elements> join_intervals(std::vector<DecodedElement>, KeyKind);
 
 /// The prefix from `first` to before `behind` (nullopt: to the end of the space); nullopt when it is none.
 std::optional<Key> interval_key(const Key& first, const std::optional<Key>& behind, KeyKind);

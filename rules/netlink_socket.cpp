@@ -13,9 +13,9 @@ namespace smtpfence {
 
 namespace {
 
-constexpr int receive_limit = 64 << 20;    // replies of the largest transaction
-constexpr size_t buffer_size = 256 << 10;  // the kernel dumps in pieces of 32 KiB
-constexpr size_t send_margin = 64 << 10;   // of the send limit, for the kernel's own use
+constexpr int receive_limit = 64 << 20;          // replies of the largest transaction
+constexpr size_t first_buffer_size = 256 << 10;  // the kernel dumps in pieces of 32 KiB
+constexpr size_t send_margin = 64 << 10;         // of the send limit, for the kernel's own use
 
 [[noreturn]] void fail(int code, const std::string& what) {
     throw KernelError(code, "netlink socket", "netlink socket: " + what + ": " + std::strerror(code));
@@ -56,7 +56,8 @@ uint32_t first_sequence(const std::string& messages) {
 
 }  // namespace
 
-NetlinkSocket::NetlinkSocket() : buffer_(buffer_size) {
+NetlinkSocket::NetlinkSocket() {
+    reserve(first_buffer_size);
     descriptor_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     if (descriptor_ < 0) {
         const int code = errno == EPROTONOSUPPORT ? EOPNOTSUPP : errno;
@@ -84,6 +85,11 @@ NetlinkSocket::NetlinkSocket() : buffer_(buffer_size) {
 
 NetlinkSocket::~NetlinkSocket() { close(descriptor_); }
 
+void NetlinkSocket::reserve(size_t size) {
+    buffer_ = std::make_unique_for_overwrite<char[]>(size);
+    buffer_size_ = size;
+}
+
 void NetlinkSocket::send(const std::string& bytes) {
     if (bytes.size() + send_margin > send_limit_) {
         const auto limit = static_cast<int>(bytes.size() + 2 * send_margin);
@@ -108,13 +114,13 @@ void NetlinkSocket::send(const std::string& bytes) {
 
 std::string_view NetlinkSocket::receive(bool wait, bool& lost) {
     while (true) {
-        const ssize_t size = recv(descriptor_, buffer_.data(), buffer_.size(), MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
-        if (size >= 0 && static_cast<size_t>(size) > buffer_.size()) {
-            buffer_.resize(static_cast<size_t>(size));  // this one is cut; the next of its kind is not
+        const ssize_t size = recv(descriptor_, buffer_.get(), buffer_size_, MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT));
+        if (size >= 0 && static_cast<size_t>(size) > buffer_size_) {
+            reserve(static_cast<size_t>(size));  // this one is cut; the next of its kind is not
             lost = true;
             return {};
         }
-        if (size >= 0) return {buffer_.data(), static_cast<size_t>(size)};
+        if (size >= 0) return {buffer_.get(), static_cast<size_t>(size)};
         if (errno == EINTR) continue;
         if (errno == ENOBUFS) {
             lost = true;

@@ -8,6 +8,7 @@
 #include <linux/netlink.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ public:
     std::vector<Reply> batch(const std::string& messages);
 
 private:
+    void reserve(size_t size);
     void send(const std::string& bytes);
     /// One datagram; empty: nothing there (only when `wait` is false), or replies were lost (`lost`).
     std::string_view receive(bool wait, bool& lost);
@@ -53,7 +55,8 @@ private:
     uint32_t port_ = 0;
     uint32_t sequence_ = 0;
     size_t send_limit_ = 0;
-    std::vector<char> buffer_;
+    std::unique_ptr<char[]> buffer_;  ///< what no answer fills takes no memory
+    size_t buffer_size_ = 0;
 };
 
 }  // namespace smtpfence

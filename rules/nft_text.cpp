@@ -60,8 +60,8 @@ std::string element_text(const SetShape& shape, Key key, const Held& held, Insta
     return words;
 }
 
-template <typename Elements>
-std::string element_list(const SetShape& shape, const Elements& elements, Instant now, const char* separator) {
+template <typename Listed>
+std::string element_list(const SetShape& shape, const Listed& elements, Instant now, const char* separator) {
     const size_t in_a_line = shape.key == KeyKind::ipv4 ? 2 : 1;
     std::string words;
     size_t written = 0;
@@ -107,11 +107,11 @@ struct Script {
     Instant now;
     std::string words;
     std::map<std::string, SetShape> shapes;
-    std::map<Key, Held> interfaces;  ///< what the map of interfaces holds at this point
+    Elements interfaces;  ///< what the map of interfaces holds at this point
 
     std::string of_table(const std::string& name) const { return std::string(table_name) + " " + name; }
 
-    void elements(const char* verb, const std::string& set, const std::vector<std::pair<Key, Held>>& elements) {
+    void elements(const char* verb, const std::string& set, const ElementList& elements) {
         words += fmt::format("{} element inet {} {{ {} }}\n", verb, of_table(set),
                              element_list(shapes[set], elements, now, ",\n\t"));
     }

@@ -31,7 +31,7 @@ std::string element_name(const std::string& set, const SetShape& shape, const Ke
     return "element " + text(key, shape.key) + " of set " + set;
 }
 
-bool overlaps(const std::map<Key, Held>& elements, const Key& key) {
+bool overlaps(const Elements& elements, const Key& key) {
     const auto next = elements.lower_bound(key);
     if (next != elements.end() && covers(key, next->first)) return true;
     if (next == elements.begin()) return false;

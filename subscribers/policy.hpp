@@ -2,6 +2,7 @@
 // What the database asks of a router: the whole of it, or what changed since a revision. Values only; rules/ turns them
 // into a table.
 
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -21,7 +22,7 @@ struct Policy {
     Revision revision = 0;
     std::vector<Prefix> relays;                    ///< sorted
     std::vector<std::pair<Prefix, Action>> pools;  ///< sorted; nested as the operator wrote them
-    std::vector<Right> rights;                     ///< sorted by prefix, unique; none that ended before `now`
+    std::deque<Right> rights;                      ///< sorted by prefix, unique; none that ended before `now`
 };
 
 /// Everything, from one consistent view (its own: not within a Reading).

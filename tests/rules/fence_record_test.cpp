@@ -86,7 +86,7 @@ TEST_CASE("fence_record: what no program of ours writes is refused with its line
 }
 
 TEST_CASE("fence_record: only what is given to customers may reach the disk late") {
-    const std::vector<std::pair<Key, Held>> one{{to_key(Prefix::parse("100.64.0.1")), {}}};
+    const ElementList one{{to_key(Prefix::parse("100.64.0.1")), {}}};
     CHECK_FALSE(narrows({{AddElements{"exempt4_32", one}}}));
     CHECK(narrows({{DeleteElements{"exempt4_32", one}, AddElements{"exempt4_32", one}}}));
     CHECK(narrows({{AddElements{"pool4", one}}}));

@@ -88,7 +88,7 @@ void ModelKernel::attempt(const std::string& set, const Key& source, uint64_t pa
 
 void ModelKernel::forget_ended(Fence& fence) const {
     for (auto& [name, set] : fence.sets) {
-        if (set.shape.timeouts) std::erase_if(set.elements, [&](const auto& e) { return e.second.until <= clock; });
+        if (set.shape.timeouts) erase_if(set.elements, [&](const auto& e) { return e.second.until <= clock; });
     }
 }
 

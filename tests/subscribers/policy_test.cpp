@@ -9,7 +9,7 @@
 
 using namespace smtpfence;
 
-static std::string text(const std::vector<Right>& rights) {
+static std::string text(const std::deque<Right>& rights) {
     std::string result;
     for (const Right& right : rights) {
         result += (result.empty() ? "" : " ") + right.prefix.text() + "@" + format_instant(right.until);

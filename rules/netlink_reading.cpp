@@ -1,0 +1,252 @@
+#include "rules/netlink_reading.hpp"
+
+#include <linux/netfilter/nf_tables.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <thread>
+
+#include "rules/layout.hpp"
+#include "rules/netlink_batch.hpp"
+#include "rules/netlink_error.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
+constexpr std::chrono::milliseconds reading_pause{50};
+constexpr uint16_t set_count = 20;  // NFTA_SET_COUNT: younger than Linux 6.12, absent before
+
+MessageWriter request(uint16_t type, uint16_t flags, uint32_t sequence) {
+    MessageWriter message;
+    message.begin(type, flags, sequence);
+    return message;
+}
+
+struct Dump {
+    size_t elements = 0;
+    size_t parts = 0;  ///< messages with elements
+    bool consistent = true;
+};
+
+/// Set missing: no elements.
+Dump dump_elements(NetlinkSocket& socket, const std::string& set, KeyKind kind,
+                   const std::function<void(const DecodedElement&)>& each) {
+    MessageWriter message = request(NFT_MSG_GETSETELEM, NLM_F_DUMP, socket.next_sequence());
+    message.put_name(NFTA_SET_ELEM_LIST_TABLE, table_name);
+    message.put_name(NFTA_SET_ELEM_LIST_SET, set);
+    Dump dump;
+    std::vector<DecodedElement> decoded;
+    const auto take = [&](const nlmsghdr& part) {
+        if (part.nlmsg_type == NLMSG_DONE) return;
+        decoded.clear();
+        decode_elements(part, kind, milliseconds_now(), decoded);
+        std::for_each(decoded.begin(), decoded.end(), each);
+        dump.elements += decoded.size();
+        if (!decoded.empty()) ++dump.parts;  // the kernel ends every dump with an empty one
+    };
+    dump.consistent = socket.dump(message.bytes(), take, ENOENT);
+    return dump;
+}
+
+/// How many the kernel counts; nullopt: it does not tell.
+std::optional<uint32_t> element_count(NetlinkSocket& socket, const std::string& set) {
+    MessageWriter message = request(NFT_MSG_GETSET, NLM_F_ACK, socket.next_sequence());
+    message.put_name(NFTA_SET_TABLE, table_name);
+    message.put_name(NFTA_SET_NAME, set);
+    std::optional<uint32_t> count;
+    socket.ask(message.bytes(), [&](const nlmsghdr& part) {
+        if (const auto found = attribute(attributes(part), set_count)) count = found->u32();
+    });
+    return count;
+}
+
+bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
+    std::vector<DecodedElement> bounds;
+    const Dump dump =
+        dump_elements(socket, name, set.shape.key, [&](const DecodedElement& element) { bounds.push_back(element); });
+    if (auto joined = join_intervals(std::move(bounds), set.shape.key)) {
+        set.elements = std::move(*joined);
+    } else {
+        set.shape = foreign_shape();  // somebody put a range into it that no prefix of ours can be
+    }
+    return dump.consistent;
+}
+
+/// A hash set is dumped in pieces, each of which walks the table from its beginning and skips as many elements as were
+/// told before. When the table is resized or an element ends in between, some are told twice and others never, and the
+/// kernel says nothing. So a reading counts only when nothing came twice and the number is right; where the kernel
+/// tells no number, or counts elements that have ended, two readings must agree.
+bool read_hash(NetlinkSocket& socket, const std::string& name, Set& set) {
+    const auto exempt = parse_exempt_set_name(name);
+    std::optional<Elements> before;
+    for (int reading = 0; reading < most_readings; ++reading) {
+        Elements elements;
+        const Dump dump = dump_elements(socket, name, set.shape.key, [&](const DecodedElement& element) {
+            Key key = element.key;
+            if (exempt) key.length = exempt->length;
+            elements.emplace(key, element.held);
+        });
+        const bool twice = elements.size() != dump.elements;
+        const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
+        const bool whole =
+            dump.parts <= 1 || element_count(socket, name) == elements.size() ||
+            (before && std::equal(before->begin(), before->end(), elements.begin(), elements.end(), same_key));
+        if (!twice && whole) {
+            set.elements = std::move(elements);
+            return dump.consistent;
+        }
+        before = twice ? std::nullopt : std::make_optional(std::move(elements));
+        std::this_thread::sleep_for(reading_pause);
+    }
+    throw KernelError(EAGAIN, "set " + name,
+                      "set " + name + " can't be read: it changes all the time; try again later");
+}
+
+bool read_elements(NetlinkSocket& socket, const std::string& name, Set& set) {
+    if (set.shape.dynamic) return true;
+    return set.shape.interval ? read_intervals(socket, name, set) : read_hash(socket, name, set);
+}
+
+std::optional<Fence> read_once(NetlinkSocket& socket) {
+    Fence fence;
+    if (!table_state(socket)) return fence;
+    bool consistent = true;
+    const auto dump = [&](uint16_t type, uint16_t table_attribute, const NetlinkSocket::Each& each) {
+        MessageWriter message = request(type, NLM_F_DUMP, socket.next_sequence());
+        message.put_name(table_attribute, table_name);
+        consistent = socket.dump(message.bytes(), each, ENOENT) && consistent;
+    };
+    dump(NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, [&](const nlmsghdr& part) {
+        DecodedChain decoded = decode_chain(part);
+        if (decoded.table == table_name) fence.chains[decoded.name] = std::move(decoded.chain);
+    });
+    dump(NFT_MSG_GETRULE, NFTA_RULE_TABLE, [&](const nlmsghdr& part) {
+        DecodedRule decoded = decode_rule(part);
+        if (decoded.table == table_name) fence.chains[decoded.chain].rules.push_back(std::move(decoded.rule));
+    });
+    dump(NFT_MSG_GETSET, NFTA_SET_TABLE, [&](const nlmsghdr& part) {
+        const DecodedSet decoded = decode_set(part);
+        if (decoded.table == table_name && !decoded.anonymous) fence.sets[decoded.name].shape = decoded.shape;
+    });
+    for (auto& [name, set] : fence.sets) consistent = read_elements(socket, name, set) && consistent;
+    if (!consistent) return std::nullopt;
+    return fence;
+}
+
+std::optional<DecodedElement> element_at_key(NetlinkSocket& socket, const std::string& set, KeyKind kind,
+                                             const Key& key, bool end) {
+    MessageWriter message = request(NFT_MSG_GETSETELEM, NLM_F_ACK, socket.next_sequence());
+    message.put_name(NFTA_SET_ELEM_LIST_TABLE, table_name);
+    message.put_name(NFTA_SET_ELEM_LIST_SET, set);
+    const size_t list = message.nest(NFTA_SET_ELEM_LIST_ELEMENTS), element = message.nest(NFTA_LIST_ELEM);
+    const size_t nested = message.nest(NFTA_SET_ELEM_KEY);
+    message.put(NFTA_DATA_VALUE, {reinterpret_cast<const char*>(key.bytes.data()), kind == KeyKind::ipv4 ? 4U : 16U});
+    message.end_nest(nested);
+    if (end) message.put_u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+    message.end_nest(element);
+    message.end_nest(list);
+    std::vector<DecodedElement> found;
+    const int code = socket.ask(message.bytes(),
+                                [&](const nlmsghdr& part) { decode_elements(part, kind, milliseconds_now(), found); });
+    if (code != 0 && code != ENOENT) throw error_about(code, "element of set " + set);
+    if (found.empty() || code != 0) return std::nullopt;
+    return found.front();
+}
+
+/// Where two intervals touch, the end of one and the start of the other have the same key, and kernels differ in which
+/// they answer. Behind the start of an interval and before its end there is no doubt.
+std::optional<Key> interval_end(NetlinkSocket& socket, const std::string& set, KeyKind kind, const Key& inside,
+                                const Key& start) {
+    Key within = inside;
+    if (inside == start) {
+        size_t byte = inside.length / 8U;
+        while (byte > 0 && ++within.bytes[byte - 1] == 0) --byte;
+        if (byte == 0) return std::nullopt;
+        const auto next = element_at_key(socket, set, kind, within, false);
+        if (!next || next->key != start) return within;
+    }
+    const auto end = element_at_key(socket, set, kind, within, true);
+    return end ? std::optional(end->key) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<TableState> table_state(NetlinkSocket& socket) {
+    MessageWriter message = request(NFT_MSG_GETTABLE, NLM_F_ACK, socket.next_sequence());
+    message.put_name(NFTA_TABLE_NAME, table_name);
+    std::optional<TableState> state;
+    const int code = socket.ask(message.bytes(), [&](const nlmsghdr& part) { state = decode_table(part); });
+    if (code != 0 && code != ENOENT) throw error_about(code, std::string("table ") + table_name);
+    return state;
+}
+
+uint32_t table_generation(NetlinkSocket& socket) {
+    uint32_t number = 0;
+    const MessageWriter message = request(NFT_MSG_GETGEN, NLM_F_ACK, socket.next_sequence());
+    const int code = socket.ask(message.bytes(), [&](const nlmsghdr& part) {
+        if (const auto found = attribute(attributes(part), NFTA_GEN_ID)) number = found->u32();
+    });
+    if (code != 0) throw error_about(code, "nf_tables");
+    return number;
+}
+
+Fence read_table(NetlinkSocket& socket) {
+    for (int reading = 0; reading < most_readings; ++reading) {
+        const uint32_t before = table_generation(socket);
+        auto fence = read_once(socket);
+        if (fence && table_generation(socket) == before) {
+            name_rules(*fence);
+            return std::move(*fence);
+        }
+    }
+    throw KernelError(EAGAIN, "table smtpfence",
+                      "the table can't be read: other programs commit to nftables all the time; try again later");
+}
+
+std::optional<std::pair<Key, Held>> find_element(NetlinkSocket& socket, const std::string& set, const Key& address) {
+    const auto shape = shape_of(set);
+    if (!shape) return std::nullopt;
+    Key key = address;
+    key.length = shape->key == KeyKind::ipv4 ? 32 : 128;
+    const auto start = element_at_key(socket, set, shape->key, key, false);
+    if (!start) return std::nullopt;
+    if (!shape->interval) {
+        return start->key.bytes == address.bytes ? std::optional(std::pair(address, start->held)) : std::nullopt;
+    }
+    const auto found_end = interval_end(socket, set, shape->key, key, start->key);
+    const auto found = interval_key(start->key, found_end, shape->key);
+    if (!found || !covers(*found, key)) return std::nullopt;
+    return std::pair(*found, start->held);
+}
+
+std::vector<Counted> counted_sources(NetlinkSocket& socket, const std::string& set) {
+    const auto shape = shape_of(set);
+    if (!shape) return {};
+    // Sources come and go while they are read: one more or less is no error, but none counts twice.
+    std::map<Key, uint64_t> packets;
+    dump_elements(socket, set, shape->key,
+                  [&](const DecodedElement& element) { packets[element.key] = element.packets; });
+    std::vector<Counted> result;
+    for (const auto& [key, count] : packets) result.push_back({key, count});
+    return result;
+}
+
+uint64_t counted_packets(NetlinkSocket& socket, const std::string& chain) {
+    MessageWriter message = request(NFT_MSG_GETRULE, NLM_F_DUMP, socket.next_sequence());
+    message.put_name(NFTA_RULE_TABLE, table_name);
+    message.put_name(NFTA_RULE_CHAIN, chain);
+    uint64_t packets = 0;
+    socket.dump(
+        message.bytes(),
+        [&](const nlmsghdr& part) {
+            const DecodedRule decoded = decode_rule(part);
+            if (decoded.table == table_name && decoded.chain == chain) packets += decoded.packets;
+        },
+        ENOENT);
+    return packets;
+}
+
+}  // namespace smtpfence
