@@ -63,6 +63,10 @@ public:
     /// right what somebody else changed. Returns the number of differences healed. Throws KernelError.
     size_t verify(Instant now, bool thorough);
 
+    /// Somebody set the clock: ends what is over by the new one, and lets the kernel count down to the ends that hold
+    /// by it. The next follow() compares everything. Returns the number of changes. Throws KernelError.
+    size_t clock_stepped(Instant now);
+
     /// Revision that the kernel enforces; nullopt before the first pass that ended well.
     std::optional<Revision> revision() const { return revision_; }
     const Fence& applied() const { return applied_; }

@@ -1,52 +1,11 @@
 #include "controller/enforcement.hpp"
 
 #include <catch2/catch.hpp>
-#include <random>
 
-#include "rules/model_kernel.hpp"
-#include "subscribers/scratch.hpp"
+#include "controller/followed_router.hpp"
 
 using namespace smtpfence;
 using namespace std::chrono_literals;
-
-namespace {
-
-/// A database with a relay, two pools and a customer, and an empty kernel.
-struct Router {
-    ScratchDatabase database;
-    ModelKernel kernel{now()};
-    Enforcement enforcement{kernel, Border{}};
-
-    Router() {
-        committed(*database, [](Change& change) {
-            add_relay(change, "203.0.113.10"_p, {}, {});
-            add_pool(change, "100.64.0.0/16"_p, {}, Action::drop);
-            add_pool(change, "2001:db8:100::/40"_p, {}, Action::reject);
-            assign(change, "c1", "100.64.3.7"_p, {}, false);
-            assign(change, "c1", "2001:db8:100:700::/56"_p, {}, false);
-        });
-    }
-    void grant(const std::string& customer, Seconds duration = 30 * 86400s) {
-        committed(*database, [&](Change& change) {
-            grant_exemption(change, {customer, "test", {}, {}, duration, {}});
-        });
-    }
-    void revoke(const std::string& customer) {
-        committed(*database, [&](Change& change) { revoke_exemption(change, customer, "test"); });
-    }
-    Pass follow() { return enforcement.follow(*database, now()); }
-    /// What the kernel lacks or has too much of.
-    size_t differences() {
-        const Fence actual = kernel.read();
-        return difference(actual, compile(read_policy(*database, now()), {}, actual), now()).size();
-    }
-    bool exempt(const char* prefix) {
-        const Prefix key = Prefix::parse(prefix);
-        return kernel.find(exempt_set_of(kernel.read(), key).value(), to_key(key)).has_value();
-    }
-};
-
-}  // namespace
 
 TEST_CASE("enforcement: the first pass brings the kernel to the database's revision") {
     Router router;
@@ -278,56 +237,41 @@ TEST_CASE("enforcement: rights end without the database") {
     CHECK_FALSE(router.enforcement.next_end());
 }
 
-TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
-    const auto seed = std::random_device{}();
-    INFO("seed " << seed);
-    std::mt19937 random(seed);
+TEST_CASE("enforcement: a clock that is set moves the ends in the kernel, with the database gone") {
     Router router;
     router.enforcement.take();
-    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
-    for (int step = 0; step < 150; ++step) {
-        const std::string customer = "c" + std::to_string(pick(6));
-        const std::string address = "100.64." + std::to_string(pick(3)) + "." + std::to_string(pick(4));
-        const auto write = [&](Change& change) {
-            switch (pick(8)) {
-                case 0:
-                case 1:
-                    assign(change, customer, Prefix::parse(address), {}, true);
-                    break;
-                case 2:
-                    release(change, Prefix::parse(address));
-                    break;
-                case 3:
-                case 4:
-                    grant_exemption(change, {customer, "walk", {}, {}, 3600s, {}});
-                    break;
-                case 5:
-                    if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
-                    break;
-                case 6:
-                    if (pool_of(change.database(), "100.64.1.0/24"_p)->prefix.length() == 24) {
-                        remove_pool(change, "100.64.1.0/24"_p);
-                    } else {
-                        add_pool(change, "100.64.1.0/24"_p, {}, static_cast<Action>(pick(4)));
-                    }
-                    break;
-                default:
-                    if (!remove_relay(change, "192.0.2.1"_p)) add_relay(change, "192.0.2.1"_p, {}, {});
-            }
-        };
-        for (int writes = pick(4); writes >= 0; --writes) committed(*router.database, write);
-        if (pick(20) == 0) router.kernel.meddle([](Fence& table) { table.sets["pool4"].elements.clear(); });
-        if (pick(20) == 0) router.kernel.fail_commit(0, ENOMEM);
-        for (int attempt = 0; attempt < 3; ++attempt) {
-            try {
-                router.enforcement.verify(now(), false);
-                router.follow();
-                break;
-            } catch (const KernelError&) {
-                CHECK(attempt < 2);
-            }
-        }
-        REQUIRE(router.differences() == 0);
-        REQUIRE(difference(router.enforcement.applied(), router.kernel.read(), now()).empty());
-    }
+    router.grant("c1", 3600s);
+    router.follow();
+    const Instant end = router.enforcement.next_end().value();
+    const auto end_in_kernel = [&] {
+        return router.kernel.find("exempt4_32", to_key("100.64.3.7"_p)).value().second.until;
+    };
+    Seconds step{};
+    SECTION("forward") { step = 1800s; }
+    SECTION("back") { step = -1800s; }
+    router.set_clock(step);
+    CHECK(end_in_kernel() == end + step);
+    CHECK(router.enforcement.clock_stepped(now() + step) == 4);
+    CHECK(end_in_kernel() == end);
+    CHECK(router.enforcement.next_end() == end);
+    CHECK(router.follow(now() + step).full);
+    CHECK(router.enforcement.expire(end - 1s) == 0);
+    CHECK(router.enforcement.expire(end) == 2);
+}
+
+TEST_CASE("enforcement: a clock that is set past an end ends the right, and set back brings it back") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1", 3600s);
+    router.follow();
+    router.set_clock(7200s);
+    CHECK(router.enforcement.clock_stepped(now() + 7200s) == 2);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK(router.follow(now() + 7200s).changes == 0);
+    router.set_clock(-7200s);
+    router.enforcement.clock_stepped(now());
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK(router.follow().changes == 2);
+    CHECK(router.exempt("100.64.3.7"));
+    CHECK(router.differences() == 0);
 }

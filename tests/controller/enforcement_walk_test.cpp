@@ -1,0 +1,130 @@
+// Random walks of Enforcement: whatever happens in whatever order, following step by step ends where a full comparison
+// ends.
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <random>
+
+#include "controller/followed_router.hpp"
+
+using namespace smtpfence;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// From SMTPFENCE_SEED to walk again as once before; else another one each time. Printed.
+unsigned walk_seed() {
+    const char* given = std::getenv("SMTPFENCE_SEED");
+    const unsigned seed = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
+    std::cout << "SMTPFENCE_SEED=" << seed << std::endl;
+    return seed;
+}
+
+}  // namespace
+
+TEST_CASE("enforcement: while rights end, following step by step ends where a full comparison ends") {
+    const unsigned seed = walk_seed();
+    INFO("SMTPFENCE_SEED=" << seed);
+    std::mt19937 random(seed);
+    Router router;
+    router.enforcement.take();
+    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+    const Instant start = now();
+    Instant clock = start;
+    size_t incremental = 0, ended = 0;
+    for (int step = 0; step < 200; ++step) {
+        const auto soon = [&] { return clock + Seconds{1 + pick(60)}; };
+        const std::string customer = "c" + std::to_string(pick(6));
+        const std::string address = "100.64.0." + std::to_string(pick(8));
+        for (int writes = pick(3); writes > 0; --writes) {
+            committed(*router.database, [&](Change& change) {
+                const Prefix prefix = Prefix::parse(address);
+                switch (pick(5)) {
+                    case 0:
+                        assign(change, customer, prefix, {}, true);
+                        break;
+                    case 1:
+                        release(change, prefix);
+                        assign(change, customer, prefix, soon(), true);
+                        break;
+                    case 2:
+                        release(change, prefix);
+                        break;
+                    case 3:
+                        if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                        break;
+                    default:
+                        if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                        grant_exemption(change, {customer, "walk", {}, {}, {}, soon()});
+                }
+            });
+        }
+        clock += Seconds{pick(20)};
+        router.kernel.clock = clock;
+        if (pick(4) > 0) ended += router.enforcement.expire(clock);
+        router.enforcement.verify(clock, pick(10) == 0);
+        const Pass pass = router.follow(clock);
+        if (!pass.full) ++incremental;
+        ended += router.enforcement.expire(clock);
+        REQUIRE(router.differences(clock) == 0);
+        REQUIRE(difference(router.enforcement.applied(), router.kernel.read(), clock).empty());
+        if (const auto end = router.enforcement.next_end()) REQUIRE(*end > clock);
+    }
+    CHECK(incremental > 150);
+    CHECK(ended > 0);
+}
+
+TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
+    const unsigned seed = walk_seed();
+    INFO("SMTPFENCE_SEED=" << seed);
+    std::mt19937 random(seed);
+    Router router;
+    router.enforcement.take();
+    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+    for (int step = 0; step < 150; ++step) {
+        const std::string customer = "c" + std::to_string(pick(6));
+        const std::string address = "100.64." + std::to_string(pick(3)) + "." + std::to_string(pick(4));
+        const auto write = [&](Change& change) {
+            switch (pick(8)) {
+                case 0:
+                case 1:
+                    assign(change, customer, Prefix::parse(address), {}, true);
+                    break;
+                case 2:
+                    release(change, Prefix::parse(address));
+                    break;
+                case 3:
+                case 4:
+                    grant_exemption(change, {customer, "walk", {}, {}, 3600s, {}});
+                    break;
+                case 5:
+                    if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                    break;
+                case 6:
+                    if (pool_of(change.database(), "100.64.1.0/24"_p)->prefix.length() == 24) {
+                        remove_pool(change, "100.64.1.0/24"_p);
+                    } else {
+                        add_pool(change, "100.64.1.0/24"_p, {}, static_cast<Action>(pick(4)));
+                    }
+                    break;
+                default:
+                    if (!remove_relay(change, "192.0.2.1"_p)) add_relay(change, "192.0.2.1"_p, {}, {});
+            }
+        };
+        for (int writes = pick(4); writes >= 0; --writes) committed(*router.database, write);
+        if (pick(20) == 0) router.kernel.meddle([](Fence& table) { table.sets["pool4"].elements.clear(); });
+        if (pick(20) == 0) router.kernel.fail_commit(0, ENOMEM);
+        for (int attempt = 0; attempt < 3; ++attempt) {
+            try {
+                router.enforcement.verify(now(), false);
+                router.follow();
+                break;
+            } catch (const KernelError&) {
+                CHECK(attempt < 2);
+            }
+        }
+        REQUIRE(router.differences() == 0);
+        REQUIRE(difference(router.enforcement.applied(), router.kernel.read(), now()).empty());
+    }
+}

@@ -1,0 +1,56 @@
+#pragma once
+// A router for tests of Enforcement: a database with something in it, and a kernel that is a model.
+
+#include "controller/enforcement.hpp"
+#include "rules/model_kernel.hpp"
+#include "subscribers/scratch.hpp"
+
+namespace smtpfence {
+
+/// A database with a relay, two pools and a customer, and an empty kernel.
+struct Router {
+    ScratchDatabase database;
+    ModelKernel kernel{now()};
+    Enforcement enforcement{kernel, Border{}};
+
+    Router() {
+        committed(*database, [](Change& change) {
+            add_relay(change, "203.0.113.10"_p, {}, {});
+            add_pool(change, "100.64.0.0/16"_p, {}, Action::drop);
+            add_pool(change, "2001:db8:100::/40"_p, {}, Action::reject);
+            assign(change, "c1", "100.64.3.7"_p, {}, false);
+            assign(change, "c1", "2001:db8:100:700::/56"_p, {}, false);
+        });
+    }
+    void grant(const std::string& customer, Seconds duration = Seconds{30 * 86400}) {
+        committed(*database, [&](Change& change) {
+            grant_exemption(change, {customer, "test", {}, {}, duration, {}});
+        });
+    }
+    void revoke(const std::string& customer) {
+        committed(*database, [&](Change& change) { revoke_exemption(change, customer, "test"); });
+    }
+    Pass follow(Instant time = now()) { return enforcement.follow(*database, time); }
+    /// What the kernel lacks or has too much of.
+    size_t differences(Instant time = now()) {
+        const Fence actual = kernel.read();
+        return difference(actual, compile(read_policy(*database, time), {}, actual), time).size();
+    }
+    /// Somebody sets the clock: what the kernel counts down goes on as before.
+    void set_clock(Seconds step) {
+        kernel.clock += step;
+        kernel.meddle([&](Fence& table) {
+            for (auto& [name, set] : table.sets) {
+                for (auto& [key, held] : set.elements) {
+                    if (held.until != never) held.until += step;
+                }
+            }
+        });
+    }
+    bool exempt(const char* prefix) {
+        const Prefix key = Prefix::parse(prefix);
+        return kernel.find(exempt_set_of(kernel.read(), key).value(), to_key(key)).has_value();
+    }
+};
+
+}  // namespace smtpfence
