@@ -114,6 +114,13 @@ class Service:
                 raise AssertionError(f"the service did not say {words}: {self.said}\n{self.journal()}")
             time.sleep(0.001)
 
+    def wait_until(self, condition, what):
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the service did not say {what}: {self.said}\n{self.journal()}")
+            time.sleep(0.01)
+
     def journal(self):
         with open(os.path.join(self.directory, "log"), encoding="utf-8") as file:
             return file.read()

@@ -184,6 +184,73 @@ class Life(ServiceCase):
         self.assertIsNone(self.service.process.poll())
         self.fence_holds()
 
+    def lock_database(self):
+        """Keeps everybody else out of the database until the connection is closed."""
+        holder = sqlite3.connect(self.service.database, isolation_level=None)
+        self.addCleanup(holder.close)
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("BEGIN IMMEDIATE")
+        return holder
+
+    def test_a_start_with_a_locked_database_is_ready_at_once_and_catches_up(self):
+        self.service.start()
+        self.service.kill()
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--no-wait")
+        holder = self.lock_database()
+        started = time.monotonic()
+        with Watch(self):
+            self.service.start(WATCHDOG_USEC="1000000")
+            self.assertLess(time.monotonic() - started, 5)
+            self.service.wait_until(lambda: any("STATUS=since" in line and "locked" in line for line in self.service.said),
+                                    "the lock in its status")
+        self.assertIn("has been locked", self.service.journal())
+        holder.close()
+        packet = tcp(FAMILIES[0], FAMILIES[0].expert, FAMILIES[0].server)
+        self.service.enforced(lambda: not self.network.inject(packet, "home", "internet").arrived, "the revocation")
+        self.assertIn("recovered", self.service.journal())
+
+    def test_a_removed_database_is_said_and_a_restored_one_followed(self):
+        self.service.start()
+        backup = self.service.database + ".backup"
+        subprocess.run(["sqlite3", self.service.database, f".backup {backup}"], check=True)
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--wait", "20s")
+        self.service.command("exempt", "grant", "expert", "--reason", "mail server", "--wait", "20s")
+        with Watch(self):
+            for suffix in ("", "-wal", "-shm"):
+                if os.path.exists(self.service.database + suffix):
+                    os.unlink(self.service.database + suffix)
+            self.service.wait_until(lambda: any("STATUS=since" in line and "was removed" in line for line in self.service.said),
+                                    "the removal in its status")
+            self.assertIn("was removed while it was in use", self.service.journal())
+            os.rename(backup, self.service.database)
+            self.service.enforced(lambda: "recovered" in self.service.journal(), "the backup")
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--wait", "20s")
+
+    def test_a_database_replaced_beside_its_old_log_is_left_alone_until_that_is_gone(self):
+        self.service.start()
+        backup = self.service.database + ".backup"
+        subprocess.run(["sqlite3", self.service.database, f".backup {backup}"], check=True)
+        with open(backup, "rb") as file:
+            content = file.read()
+        with Watch(self):
+            os.rename(backup, self.service.database)
+            self.service.enforced(lambda: "was replaced" in self.service.journal(), "the old log's refusal")
+            with open(self.service.database, "rb") as file:
+                self.assertEqual(file.read(), content)
+            for suffix in ("-wal", "-shm"):
+                os.unlink(self.service.database + suffix)
+            self.service.enforced(lambda: "recovered" in self.service.journal(), "the backup")
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--wait", "20s")
+
+    def test_a_database_that_somebody_writes_over_is_said_and_leaves_the_rules_in_force(self):
+        self.service.start()
+        with Watch(self):
+            with open(self.service.database, "r+b") as file:
+                size = os.path.getsize(self.service.database)
+                file.write(b"x" * size)
+            self.service.enforced(lambda: "restore it from a backup" in self.service.journal(), "the damage")
+        self.fence_holds()
+
     def test_a_start_without_its_database_enforces_what_it_finds_and_catches_up(self):
         self.service.start()
         self.service.kill()
@@ -234,6 +301,38 @@ class Reload(ServiceCase):
         self.assertEqual(self.service.journal().count("reload refused"), 4)
         self.service.configure()
         self.reload()
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--wait", "20s")
+
+    def test_another_database_is_followed_from_then_on(self):
+        self.service.start()
+        old = self.service.database
+        self.service.database = os.path.join(self.service.directory, "other.db")
+        subprocess.run(["sqlite3", old, f".backup {self.service.database}"], check=True)
+        self.service.configure()
+        self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--no-wait")
+        self.reload()
+        for a in FAMILIES:
+            self.service.enforced(lambda a=a: not self.network.inject(tcp(a, a.expert, a.server), "home", "internet").arrived,
+                                  "the other database")
+        self.assertIn(f"following database sqlite:{self.service.database}", self.service.journal())
+        self.service.command("exempt", "grant", "expert", "--reason", "mail server", "--wait", "20s")
+        self.fence_holds()
+
+    def test_another_database_that_can_not_be_read_keeps_the_old_one(self):
+        self.service.start()
+        old = self.service.database
+        with open(os.path.join(self.service.directory, "none.db"), "wb"):
+            pass
+        for name in ("missing.db", "none.db", "log"):
+            self.service.database = os.path.join(self.service.directory, name)
+            self.service.configure()
+            with Watch(self):
+                self.reload()
+                self.assertIn(f"reload refused, the old configuration stays in force: sqlite:{self.service.database}",
+                          self.service.journal())
+        self.assertEqual(self.service.journal().count("reload refused"), 3)
+        self.service.database = old
+        self.service.configure()
         self.service.command("exempt", "revoke", "expert", "--reason", "abuse", "--wait", "20s")
 
     def test_other_interfaces_take_effect(self):
@@ -368,6 +467,20 @@ class Following(ServiceCase):
         self.assertLess(self.wakeups() - status, 10)
         self.assertLessEqual(self.ticks() - ticks, 3)
         self.assertLessEqual(self.data_version() - written, 2)
+
+    def test_an_idle_service_sleeps_while_attempts_are_counted(self):
+        self.service.start()
+        time.sleep(1)
+        for number in range(200):
+            self.dropped(tcp(FAMILIES[0], f"100.64.61.{number}", FAMILIES[0].server))
+        status, ticks = self.wakeups(), self.ticks()
+        deadline = time.monotonic() + 20
+        while sum(len(item["sources"]) for item in self.service.json("attempts")["items"]) < 200:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(1)
+        time.sleep(2)
+        self.assertLess(self.wakeups() - status, 40)
+        self.assertLessEqual(self.ticks() - ticks, 10)
 
     def test_traffic_does_not_wake_the_service(self):
         self.service.start()

@@ -1,0 +1,59 @@
+#include "controller/follower.hpp"
+
+#include <utility>
+
+namespace smtpfence {
+
+bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
+    if (!session_) {
+        session_ = open_database(url_, OpenMode::write, service_patience);
+        fresh_ = true;
+    }
+    session_->wake_descriptor();  // from before the first look on: a commit after it shall wake
+    bool news = std::exchange(fresh_, false);
+    if (std::exchange(astray_, true)) news = true;
+    if (session_->changed()) news = true;
+    astray_ = false;
+    if (news) {
+        recheck_ = rechecks.size();
+    } else if (woken_) {
+        recheck_ = 0;
+    } else if (recheck_ < rechecks.size() && t >= recheck_at_) {
+        ++recheck_;
+    }
+    woken_ = false;
+    if (recheck_ < rechecks.size()) recheck_at_ = t + rechecks[recheck_];
+    if (t >= next_poll_) {
+        next_poll_ = t + poll_;
+        news = news || held != current_revision(*session_);
+    }
+    return news;
+}
+
+void Follower::failed(Steady::time_point t) {
+    if (!astray_) session_.reset();
+    retry_.failed(t);
+    woken_ = false;
+    recheck_ = rechecks.size();
+}
+
+void Follower::use(const std::string& url, std::unique_ptr<Database> session, Seconds poll) {
+    url_ = url;
+    session_ = std::move(session);
+    fresh_ = true;
+    astray_ = false;
+    hurry(poll);
+}
+
+void Follower::hurry(Seconds poll) {
+    poll_ = poll;
+    next_poll_ = {};
+    retry_.succeeded();
+}
+
+Steady::time_point Follower::next(Steady::time_point t) const {
+    if (!retry_.due(t)) return retry_.at();
+    return recheck_ < rechecks.size() ? std::min(recheck_at_, next_poll_) : next_poll_;
+}
+
+}  // namespace smtpfence

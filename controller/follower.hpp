@@ -1,0 +1,75 @@
+#pragma once
+// The service's session with the database: when to look, whether there is news, and when to try again after it failed.
+// What the news is, and what to do about it, is the service's.
+//
+//   if (follower.due(t)) {
+//       try {
+//           if (follower.look(t, enforced)) ...;      // somebody committed: follow follower.session()
+//           follower.succeeded();
+//       } catch (const DatabaseError& error) {
+//           follower.failed(t);
+//       }
+//   }
+//   poll(follower.descriptor(), until follower.next())  // readable: follower.wake()
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "controller/steady.hpp"
+#include "subscribers/database.hpp"
+#include "subscribers/revision.hpp"
+
+namespace smtpfence {
+
+class Follower {
+public:
+    /// Opens nothing yet. `poll`: how often the revision is asked for when nothing wakes.
+    Follower(std::string url, Seconds poll) : url_(std::move(url)), poll_(poll) {}
+
+    const std::string& url() const { return url_; }
+
+    bool due(Steady::time_point t) const { return retry_.due(t) || (astray_ && woken_); }
+    /// Opens the database if need be and looks whether somebody has committed, or whether its revision is another than
+    /// `held`; true after every opening. Waits service_patience at most. Throws DatabaseError.
+    bool look(Steady::time_point, std::optional<Revision> held);
+    /// Only between look() and failed().
+    Database& session() { return *session_; }
+    void succeeded() { retry_.succeeded(); }
+    /// The session failed, in look() or afterwards.
+    void failed(Steady::time_point);
+    /// After own commits: they touched the files we watch, and shall not wake us. True: somebody else committed as
+    /// well.
+    bool drain() { return session_->changed(); }
+
+    /// Another database, opened before, or another poll. The next look() finds news.
+    void use(const std::string& url, std::unique_ptr<Database> session, Seconds poll);
+    /// The next look() is at once, opens the same database again if it failed, and asks for the revision.
+    void hurry(Seconds poll);
+
+    /// Readable when somebody may have committed; -1 when nothing tells.
+    int descriptor() const { return session_ ? session_->wake_descriptor() : -1; }
+    void wake() { woken_ = true; }
+    /// When to look again if nothing wakes.
+    Steady::time_point next(Steady::time_point) const;
+
+private:
+    /// inotify's event comes before the commit is visible, so after one the database is asked again at these distances.
+    static constexpr std::array<Steady::duration, 7> rechecks{
+        std::chrono::microseconds(100), std::chrono::microseconds(300), std::chrono::milliseconds(1),
+        std::chrono::milliseconds(3),   std::chrono::milliseconds(10),  std::chrono::milliseconds(30),
+        std::chrono::milliseconds(100)};
+
+    std::string url_;
+    Seconds poll_;
+    std::unique_ptr<Database> session_;
+    bool fresh_ = false;   ///< opened, not looked at
+    bool astray_ = false;  ///< the path holds no file that the session could go on with; it watches for one
+    bool woken_ = false;
+    size_t recheck_ = rechecks.size();
+    Steady::time_point recheck_at_{}, next_poll_{};
+    Retry retry_{std::chrono::seconds(1), std::chrono::seconds(10)};
+};
+
+}  // namespace smtpfence

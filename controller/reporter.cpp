@@ -1,0 +1,97 @@
+#include "controller/reporter.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "controller/journal.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto heartbeat_period = 5s;
+constexpr auto attempts_period = 10s;
+/// Sources in one transaction: a few milliseconds, also while an attack fills the counters.
+constexpr size_t attempts_slice = 1000;
+constexpr Seconds history_period = 6h;
+constexpr Seconds history_pause = 1s;  ///< while there is more to forget
+
+AttemptReading read_counts(Kernel& kernel) {
+    AttemptReading reading;
+    for (const auto& [set, kind] : {std::pair{"attempts4", KeyKind::ipv4}, {"attempts6", KeyKind::ipv6}}) {
+        for (const Counted& counted : kernel.counted(set)) {
+            reading.counts.push_back({to_prefix(counted.key, kind), static_cast<int64_t>(counted.packets)});
+        }
+    }
+    std::sort(reading.counts.begin(), reading.counts.end(),
+              [](const AttemptCount& a, const AttemptCount& b) { return a.source < b.source; });
+    return reading;
+}
+
+}  // namespace
+
+bool Reporter::write(Database& database, const Report& state, size_t changes, Seconds keep, Steady::time_point t) {
+    if (!retry_.due(t)) return false;
+    written_ = false;
+    try {
+        answer(database, state, changes);
+        report(database, state, t);
+        read_attempts(database, state, t);
+        forget(database, state.heartbeat - keep, t);
+        retry_.succeeded();
+        unwritten_.clear();
+    } catch (const DatabaseError& error) {
+        retry_.failed(t);
+        if (unwritten_ != error.what()) journal(Level::warning, fmt::format("can't report: {}", error.what()));
+        unwritten_ = error.what();
+    }
+    return written_;
+}
+
+void Reporter::answer(Database& database, const Report& state, size_t changes) {
+    for (const ApplyRequest& request : asked_) {
+        nlohmann::json result{{"ok", !state.error}, {"revision", state.revision}, {"changes", changes}};
+        if (state.error) result["error"] = *state.error;
+        const std::string words = result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        answer_request(database, request.number, words);
+        written_ = true;
+        journal(Level::info, fmt::format("apply requested by {}: {}", request.login, words));
+    }
+    asked_.clear();
+}
+
+void Reporter::report(Database& database, const Report& state, Steady::time_point t) {
+    if (!report_due_ && t < next_report_) return;
+    write_report(database, state);
+    written_ = true;
+    report_due_ = false;
+    next_report_ = t + heartbeat_period;
+}
+
+void Reporter::read_attempts(Database& database, const Report& state, Steady::time_point t) {
+    if (attempts_.done) {
+        if (t < next_attempts_) return;
+        next_attempts_ = t + attempts_period;
+        attempts_ = read_counts(kernel_);
+    }
+    write_attempts(database, state.router, attempts_, state.heartbeat, attempts_slice);
+    written_ = true;
+}
+
+void Reporter::forget(Database& database, Instant before, Steady::time_point t) {
+    if (t < next_forget_) return;
+    const bool more = forget_history(database, before);
+    written_ = true;
+    next_forget_ = t + (more ? history_pause : history_period);
+}
+
+Steady::time_point Reporter::next(Steady::time_point t) const {
+    if (!retry_.due(t)) return retry_.at();
+    if (report_due_ || !attempts_.done) return t;
+    return std::min({next_report_, next_attempts_, next_forget_});
+}
+
+}  // namespace smtpfence

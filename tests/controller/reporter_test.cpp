@@ -1,0 +1,99 @@
+#include "controller/reporter.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "rules/model_kernel.hpp"
+#include "subscribers/scratch.hpp"
+
+using namespace smtpfence;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr Steady::time_point start{1000s};
+constexpr Seconds keep{180 * 86400};
+
+struct Desk {
+    ScratchDatabase database;
+    ModelKernel kernel{now()};
+    Reporter reporter{kernel};
+    Report state;
+
+    Desk() {
+        state.router = "edge1";
+        state.revision = 7;
+        state.version = "1";
+    }
+    bool write(Steady::time_point t, size_t changes = 0) {
+        state.heartbeat = now();
+        return reporter.write(*database, state, changes, keep, t);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("reporter: reports at once, then with each heartbeat, or when there is news") {
+    Desk desk;
+    CHECK(desk.reporter.next(start) == start);
+    CHECK(desk.write(start));
+    CHECK(reports(*desk.database).at(0).revision == 7);
+    CHECK_FALSE(desk.write(start));
+    CHECK(desk.reporter.next(start) == start + 5s);
+    desk.state.revision = 8;
+    CHECK_FALSE(desk.write(start + 4s));
+    desk.reporter.hurry();
+    CHECK(desk.reporter.next(start + 4s) == start + 4s);
+    CHECK(desk.write(start + 4s));
+    CHECK(reports(*desk.database).at(0).revision == 8);
+    CHECK(desk.reporter.next(start + 4s) == start + 9s);
+}
+
+TEST_CASE("reporter: answers what was asked, with what was done or what went wrong") {
+    Desk desk;
+    const int64_t well = request_apply(*desk.database, "edge1", alice);
+    desk.reporter.asked(open_requests(*desk.database, "edge1"));
+    desk.write(start, 3);
+    CHECK(request_answer(*desk.database, well) == R"({"changes":3,"ok":true,"revision":7})");
+    CHECK(open_requests(*desk.database, "edge1").empty());
+
+    const int64_t badly = request_apply(*desk.database, "edge1", alice);
+    desk.state.error = "kernel: no";
+    desk.reporter.asked(open_requests(*desk.database, "edge1"));
+    desk.write(start);
+    CHECK(request_answer(*desk.database, badly) == R"({"changes":0,"error":"kernel: no","ok":false,"revision":7})");
+}
+
+TEST_CASE("reporter: attempts are written in slices and never more often than they are read") {
+    Desk desk;
+    for (uint32_t number = 0; number < 2500; ++number) {
+        const std::string address = "100.64." + std::to_string(number / 250) + "." + std::to_string(number % 250);
+        desk.kernel.attempt("attempts4", to_key(Prefix::parse(address)), 1);
+    }
+    int writes = 0;
+    while (desk.reporter.next(start) == start) {
+        desk.write(start);
+        ++writes;
+    }
+    CHECK(writes == 3);
+    int64_t counted = 0;
+    for (const Attempts& line : attempts(*desk.database, now() - 1h, {}, {})) counted += line.attempts;
+    CHECK(counted == 2500);
+    for (Steady::time_point t = start; t < start + 10s; t = desk.reporter.next(t)) {
+        REQUIRE(desk.reporter.next(t) >= t);
+        desk.write(t);
+        if (++writes > 10) break;
+    }
+    CHECK(writes <= 6);
+}
+
+TEST_CASE("reporter: what can't be written is tried again after a pause, and is no failure of the reading") {
+    Desk desk;
+    const auto other = desk.database.open();
+    other->begin_writing();
+    CHECK_FALSE(desk.write(start));
+    CHECK_FALSE(desk.write(start));
+    CHECK(desk.reporter.next(start) == start + 20ms);
+    other->rollback();
+    CHECK(desk.write(start + 20ms));
+    CHECK(reports(*desk.database).size() == 1);
+}
