@@ -103,31 +103,36 @@ int apply_here(Invocation& run) {
     return 0;
 }
 
-std::optional<std::string> await_answer(Database& database, int64_t request) {
-    const auto deadline = steady_clock::now() + apply_patience;
-    for (;;) {
-        if (auto answer = request_answer(database, request)) return answer;
-        if (steady_clock::now() >= deadline) return std::nullopt;
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-}
-
-int apply_by_service(Invocation& run) {
-    const std::string& router = run.configuration().router;
-    Database& database = run.database(OpenMode::write);
-    const auto text = await_answer(database, request_apply(database, router, run.actor()));
-    if (!text) {
-        run.output().warn(fmt::format("the service on {} did not answer in {}: see smtpfence status and its journal",
-                                      router, format_duration(apply_patience)));
-        return exit_not_enforced;
-    }
-    const auto answer = nlohmann::json::parse(*text);
+int print_answer(Invocation& run, const std::string& text) {
+    const auto answer = nlohmann::json::parse(text);
     if (!answer.value("ok", false)) {
-        throw std::runtime_error(
-            fmt::format("the service on {} could not apply: {}", router, answer.value("error", "no reason given")));
+        throw std::runtime_error(fmt::format("the service on {} could not apply: {}", run.configuration().router,
+                                             answer.value("error", "no reason given")));
     }
     print_applied(run, answer.value("revision", Revision{0}), answer.value("changes", size_t{0}));
     return 0;
+}
+
+// Somebody else has the table: a service, which answers, or another `apply` or `clear`, which is done soon.
+int apply_by_service(Invocation& run) {
+    const std::string& router = run.configuration().router;
+    Database& database = run.database(OpenMode::write);
+    const int64_t request = request_apply(database, router, run.actor());
+    const auto deadline = steady_clock::now() + apply_patience;
+    while (steady_clock::now() < deadline) {
+        if (const auto answer = request_answer(database, request)) return print_answer(run, *answer);
+        if (const auto lock = try_lock(run)) {
+            withdraw_request(database, request);
+            return apply_here(run);
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    if (!withdraw_request(database, request)) {
+        if (const auto answer = request_answer(database, request)) return print_answer(run, *answer);
+    }
+    run.output().warn(fmt::format("the service on {} did not answer in {}: see smtpfence status and its journal",
+                                  router, format_duration(apply_patience)));
+    return exit_not_enforced;
 }
 
 }  // namespace

@@ -111,6 +111,13 @@ std::optional<std::string> request_answer(Database& database, int64_t number) {
     return answer;
 }
 
+bool withdraw_request(Database& database, int64_t number) {
+    Reporting reporting = Reporting::patiently(database);
+    const bool open = database.query("DELETE FROM apply_request WHERE number = $1 AND answer IS NULL", {number}) != 0;
+    if (open) reporting.commit();
+    return open;
+}
+
 // Attempts
 
 namespace {

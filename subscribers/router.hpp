@@ -42,6 +42,8 @@ std::vector<ApplyRequest> open_requests(Database&, std::string_view router);
 /// `result` is JSON text for the asker.
 void answer_request(Database&, int64_t number, std::string_view result);
 std::optional<std::string> request_answer(Database&, int64_t number);
+/// Takes an unanswered request back. False: it was answered before, or is unknown.
+bool withdraw_request(Database&, int64_t number);
 
 /// Attempts at port 25 as a router's kernel counted them.
 struct AttemptCount {

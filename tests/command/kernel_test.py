@@ -2,6 +2,7 @@
 and what --wait says while the service runs."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import sqlite3
@@ -95,12 +96,47 @@ class Apply(KernelCase):
         applied = self.json("apply")
         self.assertEqual((applied["version"], applied["revision"]), (1, 3))
 
+    def test_while_another_one_applies_takes_its_turn(self):
+        open_requests = "SELECT count(*) FROM apply_request WHERE answer IS NULL"
+        os.makedirs(self.path("state"))
+        with open(self.path("state/lock"), "w", encoding="ascii") as lock, sqlite3.connect(self.database) as session:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = subprocess.Popen([os.environ["SMTPFENCE"], "--config", self.configuration, "apply"], text=True,
+                                       stdout=subprocess.PIPE, env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
+            while session.execute(open_requests).fetchone()[0] == 0:
+                self.assertIsNone(waiting.poll())
+                time.sleep(0.01)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            said, _ = waiting.communicate(timeout=PATIENCE)
+            self.assertEqual(waiting.returncode, 0)
+            self.assertIn("revision 3 is enforced", said)
+            self.assertEqual(session.execute(open_requests).fetchone()[0], 0)
+        self.run_program("plan")
+
+    def test_two_at_once_both_end_well(self):
+        both = [subprocess.Popen([os.environ["SMTPFENCE"], "--config", self.configuration, "apply"],
+                                 env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url)) for _ in range(2)]
+        self.assertEqual([one.wait(PATIENCE) for one in both], [0, 0])
+        self.run_program("plan")
+
+    def test_a_service_that_does_not_answer_leaves_no_request_behind(self):
+        self.start()
+        self.service.send_signal(signal.SIGSTOP)
+        try:
+            self.assertIn("did not answer", self.run_program("apply", code=NOT_ENFORCED).err)
+            with sqlite3.connect(self.database) as session:
+                self.assertEqual(session.execute("SELECT count(*) FROM apply_request").fetchone()[0], 0)
+        finally:
+            self.service.send_signal(signal.SIGCONT)
+
     def test_beside_the_service_prints_what_it_could_not(self):
         self.configuration = self.write("config.toml", f'router = "edge1"\nstate_directory = "{self.path("state")}"\n'
                                         '[interfaces]\nsubscriber = ["bng0"]\n')
         self.start()
         self.run_program("pool", "set", "--all", "--action", "observe")
+        service, self.configuration = self.configuration, self.write("desk.toml", "")  # which knows no interfaces
         self.run_program("relay", "remove", "203.0.113.10", "2001:db8:25::/64")
+        self.configuration = service
         result = self.run_program("apply", code=FAILED)
         self.assertIn("edge1", result.err)
         self.assertIn("relay add", result.err)
@@ -143,7 +179,11 @@ class Run(KernelCase):
             self.assertIn(key, items[0])
         self.assertEqual([items[0][key] for key in ("router", "revision", "desired_revision", "lag_seconds", "live", "guard", "error")],
                          ["edge1", 3, 3, 0, True, None, None])
-        self.assertIn("edge1", self.run_program("status").out)
+        shown = self.run_program("status")
+        self.assertIn("edge1", shown.out)
+        self.assertEqual(shown.err, "")
+        self.assertIn("owner and persist flags", items[0]["notes"])
+        self.assertIn("owner and persist flags", self.journal())
         self.assertEqual(self.listed("router", "list")[0]["live"], True)
 
     def test_a_router_that_stopped_is_not_live_and_can_be_forgotten(self):
@@ -230,13 +270,13 @@ class Explain(KernelCase):
         self.assertEqual([item["address"] for item in items], ["100.64.3.7", "2001:db8:1000:700::/56"])
         self.assertEqual([item["kernel_agrees"] for item in items], [True, True])
         self.run_program("release", "100.64.3.7")
-        self.assertEqual(self.json("explain", "c1")["address"], "2001:db8:1000:700::/56")
+        self.assertEqual([item["address"] for item in self.listed("explain", "c1")], ["2001:db8:1000:700::/56"])
         self.run_program("release", "2001:db8:1000:700::/56")
         self.assertEqual(self.listed("explain", "c1"), [])
         self.refused(NOT_FOUND, "explain", "nobody")
         self.refused(NOT_FOUND, "explain", "100.64.3.7", "--customer")
         self.run_program("assign", "100.64.3.7", "100.64.3.70")
-        self.assertEqual(self.json("explain", "100.64.3.7", "--customer")["address"], "100.64.3.70")
+        self.assertEqual(self.listed("explain", "100.64.3.7", "--customer")[0]["address"], "100.64.3.70")
 
     def test_the_kernel_differs_until_it_is_applied(self):
         self.run_program("apply")

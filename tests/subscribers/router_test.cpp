@@ -92,6 +92,11 @@ TEST_CASE("router: requests are answered once, by the router that is asked") {
     CHECK(open_requests(*database, "edge2").at(0).number == other);
     CHECK_FALSE(request_answer(*database, 99));
     CHECK(current_revision(*database) == 0);
+    CHECK(withdraw_request(*database, second));
+    CHECK_FALSE(withdraw_request(*database, second));
+    CHECK_FALSE(withdraw_request(*database, first));
+    CHECK(request_answer(*database, first) == "{\"changes\":3}");
+    CHECK(open_requests(*database, "edge1").empty());
 }
 
 static std::string shown(const std::vector<Attempts>& all) {
