@@ -25,11 +25,11 @@ note() {
 }
 
 sources() { find "${folders[@]}" tests -name '*.cpp' -o -name '*.hpp' | sort; }
-python_files() { find tests packaging -type f \( -name '*.py' -o -path tests/bench/run \) | sort; }
+python_files() { find tests packaging -type f \( -name '*.py' -o -path 'tests/*/run' -o -path tests/stock_kernel/unpack \) | sort; }
 
 badly_formatted() { sources | xargs clang-format --dry-run -Werror; }
 
-bad_scripts() { { printf '%s\n' dev .ci/run && find packaging tests -name '*.sh'; } | xargs shellcheck; }
+bad_scripts() { { printf '%s\n' dev .ci/run && find packaging tests -name '*.sh' -o -path 'tests/stock_kernel/*_stage'; } | xargs shellcheck; }
 
 bad_python() {
     python_files | xargs -n 1 python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1])'
