@@ -59,6 +59,9 @@ Execution apply_command(CLI::App&);
 Execution run_command(CLI::App&);
 Execution clear_command(CLI::App&);
 
+// restore_command.cpp
+Execution restore_command(CLI::App&);
+
 // router_commands.cpp
 Execution status_command(CLI::App&);
 Execution router_list(CLI::App&);

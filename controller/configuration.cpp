@@ -35,6 +35,18 @@ struct Setting {
         if (!value || *value < 1 || *value > most) refuse(fmt::format("must be a prefix length, 1 to {}", most));
         return static_cast<uint8_t>(*value);
     }
+    int64_t percent() const {
+        const auto value = node.value_exact<int64_t>();
+        if (!value || *value < 0 || *value > 100) refuse("must be a whole number of percent, 0 to 100");
+        return *value;
+    }
+    /// Each of a list of strings, parsed.
+    template <typename Parse>
+    void each(const char* example, Parse parse) const {
+        const toml::array* values = node.as_array();
+        if (!values) refuse(fmt::format("must be a list: {}", example));
+        for (const toml::node& value : *values) Setting{file, path, value}.parsed(parse);
+    }
     // Runs a parser of the database side; its refusal becomes one that names the place.
     template <typename Parse>
     auto parsed(Parse parse) const {
@@ -67,15 +79,12 @@ void set_state_directory(Configuration& c, const Setting& s) {
 }
 
 void set_subscriber(Configuration& c, const Setting& s) {
-    const toml::array* patterns = s.node.as_array();
-    if (!patterns) s.refuse("must be a list of interface names: [\"bng0\", \"vlan*\"]");
     c.border.subscriber.clear();
-    for (const toml::node& pattern : *patterns) {
-        c.border.subscriber.push_back(Setting{s.file, s.path, pattern}.parsed([](const std::string& name) {
-            interface_key(name);
-            return name;
-        }));
-    }
+    s.each("[\"bng0\", \"vlan*\"]", [&](const std::string& name) {
+        interface_key(name);
+        c.border.subscriber.push_back(name);
+        return name;
+    });
 }
 
 void set_action(Configuration& c, const Setting& s) {
@@ -83,6 +92,31 @@ void set_action(Configuration& c, const Setting& s) {
     if (c.border.action == Action::pass) {
         s.refuse("pass would let spoofed sources out: use drop, reject or observe, or name no subscriber interfaces");
     }
+}
+
+void set_boot_pools(Configuration& c, const Setting& s) {
+    s.each("[\"100.64.0.0/10\"]", [&](const std::string& prefix) {
+        c.boot.pools.emplace_back(Prefix::parse(prefix), Action::drop);
+        return prefix;
+    });
+    std::sort(c.boot.pools.begin(), c.boot.pools.end());
+}
+
+void set_boot_relays(Configuration& c, const Setting& s) {
+    s.each("[\"192.0.2.10\"]", [&](const std::string& prefix) {
+        c.boot.relays.push_back(Prefix::parse(prefix));
+        return prefix;
+    });
+    std::sort(c.boot.relays.begin(), c.boot.relays.end());
+}
+
+// What one key can't know of another.
+void check_together(const Configuration& c, const std::string& file) {
+    if (!c.boot.pools.empty() && c.boot.relays.empty())
+        throw ConfigurationError(
+            fmt::format("{}: boot.relays: empty, so that boot.pools would stop all mail at boot; name the "
+                        "outbound relays",
+                        file));
 }
 
 struct Known {
@@ -98,6 +132,11 @@ constexpr Known known[] = {
     {"relay.widest4", [](Configuration& c, const Setting& s) { c.relay.widest4 = s.length(32); }},
     {"relay.widest6", [](Configuration& c, const Setting& s) { c.relay.widest6 = s.length(128); }},
     {"history.keep", [](Configuration& c, const Setting& s) { c.keep = s.duration(); }},
+    {"boot.pools", set_boot_pools},
+    {"boot.relays", set_boot_relays},
+    {"guard.max_release_percent",
+     [](Configuration& c, const Setting& s) { c.guard.max_release_percent = s.percent(); }},
+    {"guard.max_exempt_percent", [](Configuration& c, const Setting& s) { c.guard.max_exempt_percent = s.percent(); }},
     {"follow.poll", [](Configuration& c, const Setting& s) { c.poll = s.duration(); }},
     {"follow.verify", [](Configuration& c, const Setting& s) { c.verify = s.duration(); }},
 };
@@ -153,6 +192,8 @@ Configuration read_configuration(const std::string& path, bool may_be_missing) {
         throw ConfigurationError(
             fmt::format("{}:{}: not valid TOML: {}", file, error.source().begin.line, error.description()));
     }
+    check_together(configuration, file);
+    configuration.guard.relay = configuration.relay;
     return configuration;
 }
 

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "controller/guard.hpp"
 #include "rules/fence.hpp"
 #include "subscribers/fenced.hpp"
 
@@ -29,6 +30,8 @@ struct Configuration {
     Seconds keep{180 * 86400};  ///< [history] keep
     Seconds poll{5};            ///< [follow] poll
     Seconds verify{60};         ///< [follow] verify
+    GuardLimits guard;          ///< [guard] max_release_percent, max_exempt_percent
+    Policy boot;                ///< [boot] pools (they drop) and relays, sorted; both or neither
 };
 
 /// Reads `path`. A missing file is an error unless `may_be_missing`, then all defaults hold. Throws ConfigurationError.

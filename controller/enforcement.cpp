@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "rules/layout.hpp"
 #include "subscribers/revision.hpp"
+#include "subscribers/router.hpp"
 
 namespace smtpfence {
 
@@ -22,6 +24,35 @@ std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
     }
 }
 
+/// What was confirmed together with the revisions that `last` does not know.
+Widening unconfirmed(Database& database, Widening asked, Revision last) {
+    if (asked.empty()) return asked;
+    return without(asked, parse_widening(confirmed_openings(database, last)));
+}
+
+Widening withheld_part(Guard& guard, Database& database, const Fence& before, Revision revision, const Fence& desired,
+                       Instant now) {
+    return guard.judge(space_of(before), unconfirmed(database, widening(before, desired, now), revision), now);
+}
+
+/// Relays and pools alone.
+Fence border_part(const Fence& fence) {
+    Fence part;
+    for (const char* const name : {"relay4", "relay6", "pool4", "pool6"}) {
+        if (const auto set = fence.sets.find(name); set != fence.sets.end()) part.sets.insert(*set);
+    }
+    return part;
+}
+
+/// Whether it changes relays or pools.
+bool moves_border(const Transaction& transaction) {
+    return std::any_of(transaction.operations.begin(), transaction.operations.end(), [](const Operation& operation) {
+        const auto* add = std::get_if<AddElements>(&operation);
+        const auto* remove = std::get_if<DeleteElements>(&operation);
+        return (add && !parse_exempt_set_name(add->set)) || (remove && !parse_exempt_set_name(remove->set));
+    });
+}
+
 }  // namespace
 
 void require_relay(const Policy& policy, const Border& border) {
@@ -35,12 +66,18 @@ void require_relay(const Policy& policy, const Border& border) {
         "with 'smtpfence relay add PREFIX'");
 }
 
-Plan make_plan(Database& database, Kernel& kernel, const Border& border, Instant now) {
+Plan make_plan(Database& database, Kernel& kernel, const Border& border, const std::optional<InForce>& last,
+               Guard guard, Instant now) {
     Plan plan;
-    plan.policy = read_policy(database, now);
-    require_relay(plan.policy, border);
+    Policy policy = read_policy(database, now);
+    require_relay(policy, border);
+    plan.revision = policy.revision;
     plan.actual = kernel.read();
-    plan.desired = compile(plan.policy, border, plan.actual);
+    plan.desired = compile(std::move(policy), border, plan.actual);
+    if (last)
+        withhold(plan.desired, last->fence,
+                 withheld_part(guard, database, last->fence, last->revision, plan.desired, now));
+    plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
 }
@@ -55,10 +92,15 @@ void Enforcement::take() {
     reread();
 }
 
+size_t Enforcement::restore(Fence fence, Instant now) {
+    return commit(difference(applied_, std::move(fence), now), false).changes;
+}
+
 void Enforcement::reread() {
     compare_all_ = true;
     generation_ = kernel_.generation();
     applied_ = kernel_.read();
+    space_.reset();
     refresh_next_end();
 }
 
@@ -73,8 +115,10 @@ Pass Enforcement::follow(Database& database, Instant now) {
                 delta->relays.reset();
                 delta->pools.reset();
             }
-            if (auto changes = difference(applied_, *delta, now)) {
+            auto changes = harmless(database, *delta, now) ? difference(applied_, *delta, now) : std::nullopt;
+            if (changes) {
                 pass = commit(std::move(*changes));
+                guard_.passed(now);
                 if (refused) throw *refused;
                 pass.revision = delta->revision;
                 note_revision(database, delta->revision, now);
@@ -84,7 +128,10 @@ Pass Enforcement::follow(Database& database, Instant now) {
     }
     Policy policy = read_policy(database, now);
     const std::optional<Refused> refused = refusal_of(policy, border_);
-    if (kernel_.generation() != generation_) take();
+    if (kernel_.generation() != generation_) {
+        if (revision_ && !last_) last_ = InForce{applied_, *revision_};  // whatever somebody left of it
+        take();
+    }
     if (refused) {
         if (applied_.empty()) throw *refused;
         Policy in_force = overview({});
@@ -93,14 +140,44 @@ Pass Enforcement::follow(Database& database, Instant now) {
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    Changes changes = difference(applied_, compile(std::move(policy), border_, applied_), now);
+    Fence desired = compile(std::move(policy), border_, applied_);
+    hold_back(database, desired, now);
+    Changes changes = difference(applied_, std::move(desired), now);
     pass = commit(std::move(changes));
+    guard_.passed(now);
+    last_.reset();
     if (refused) throw *refused;
     pass.revision = revision;
     note_revision(database, revision, now);
     compare_all_ = false;
     pass.full = true;
     return pass;
+}
+
+/// Whether the guard has nothing against the delta, so that it can go as it is.
+bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant now) {
+    if (guard_.withheld() || last_) return false;
+    Widening asked;
+    if (delta.relays || delta.pools) {
+        const Fence before = border_part(applied_);
+        Fence after = before;
+        if (delta.relays) fill_relays(after, *delta.relays);
+        if (delta.pools) fill_pools(after, *delta.pools);
+        asked = widening(before, after, now);
+    }
+    for (const auto& [prefix, until] : delta.rights) {
+        if (until && *until > now && !is_exempt(applied_, prefix, now)) asked.exempted.push_back(prefix);
+    }
+    if (asked.empty()) return true;
+    if (!space_) space_ = space_of(applied_);
+    return guard_.judge(*space_, unconfirmed(database, std::move(asked), *revision_), now).empty();
+}
+
+void Enforcement::hold_back(Database& database, Fence& desired, Instant now) {
+    if (!last_ && !revision_) return;  // a router that never had a fence
+    const Fence& before = last_ ? last_->fence : applied_;
+    withhold(desired, before,
+             withheld_part(guard_, database, before, last_ ? last_->revision : *revision_, desired, now));
 }
 
 void Enforcement::note_revision(Database& database, Revision revision, Instant now) {
@@ -128,7 +205,7 @@ Policy Enforcement::overview(const PolicyDelta& delta) const {
     return policy;
 }
 
-Pass Enforcement::commit(Changes changes) {
+Pass Enforcement::commit(Changes changes, bool noted) {
     Pass pass;
     pass.changes = changes.size();
     for (Transaction& transaction : changes.transactions) {
@@ -142,6 +219,8 @@ Pass Enforcement::commit(Changes changes) {
             generation_ = before - 1;
             throw;
         }
+        if (noted && note_) note_(transaction);
+        if (moves_border(transaction)) space_.reset();
         perform(applied_, transaction);
         note_ends(transaction);
         const uint32_t after = kernel_.generation();
@@ -206,7 +285,7 @@ size_t Enforcement::verify(Instant now, bool thorough) {
     try {
         reread();
         if (applied_.empty()) take();
-        const Pass repair = commit(difference(applied_, expected, now));
+        const Pass repair = commit(difference(applied_, expected, now), false);
         compare_all_ = comparing_all;
         return repair.changes;
     } catch (...) {

@@ -8,26 +8,36 @@
 //
 // Threads: none. Performance: follow() costs what changed; verify() is one system call while nobody else commits.
 
+#include <functional>
 #include <optional>
 
-#include "rules/difference.hpp"
+#include "controller/guard.hpp"
 #include "rules/kernel.hpp"
 
 namespace smtpfence {
 
-/// What applying would do, and to what. Values only.
-struct Plan {
-    Policy policy;
-    Fence actual, desired;
-    Changes changes;
+/// What was in force when somebody last knew: what openings are measured against. Not what the kernel holds, which
+/// somebody may have flushed.
+struct InForce {
+    Fence fence;
+    Revision revision = 0;  ///< what was confirmed later counts as confirmed
 };
 
 /// Throws Refused (conflict) when `policy` fences (a pool or `border` drops or rejects) but has no relay: all mail
 /// would stop.
 void require_relay(const Policy&, const Border&);
 
-/// Reads database and kernel, writes nothing.
-Plan make_plan(Database&, Kernel&, const Border&, Instant now);
+/// What applying would do, and to what. Values only.
+struct Plan {
+    Revision revision = 0;
+    Fence actual, desired;
+    Changes changes;
+    std::optional<Withheld> withheld;  ///< not among the changes
+};
+
+/// Reads database and kernel, writes nothing. `last`: nullopt on a router that never had a fence, where nothing is
+/// withheld.
+Plan make_plan(Database&, Kernel&, const Border&, const std::optional<InForce>& last, Guard, Instant now);
 
 /// What a pass did.
 struct Pass {
@@ -39,7 +49,20 @@ struct Pass {
 
 class Enforcement {
 public:
-    Enforcement(Kernel& kernel, Border border) : kernel_(kernel), border_(std::move(border)) {}
+    Enforcement(Kernel& kernel, Border border, Guard guard = Guard({}))
+        : kernel_(kernel), border_(std::move(border)), guard_(std::move(guard)) {}
+
+    /// Is called with each transaction that the kernel took.
+    void on_commit(std::function<void(const Transaction&)> note) { note_ = std::move(note); }
+
+    /// What the guard measures the first follow() against; without it that one is not guarded.
+    void measure_against(InForce last) { last_ = std::move(last); }
+
+    /// Puts a fence into a kernel that holds none. Returns the number of changes.
+    size_t restore(Fence, Instant now);
+
+    Guard& guard() { return guard_; }
+    const Guard& guard() const { return guard_; }
 
     /// Another configuration: the next follow() compares everything.
     void set_border(Border border);
@@ -50,9 +73,10 @@ public:
     /// Adopts or creates the table and reads it. Throws KernelError.
     void take();
 
-    /// Brings the kernel to the database's revision. Throws Refused (no relay) when everything but relays and pools,
-    /// which stay as they are in force, was brought there: a revocation doesn't wait for a relay. Throws DatabaseError,
-    /// KernelError; then what was committed so far stays, and the next call compares everything.
+    /// Brings the kernel to the database's revision, but for what the guard withholds (guard().withheld()). Throws
+    /// Refused (no relay) when everything but relays and pools, which stay as they are in force, was brought there: a
+    /// revocation doesn't wait for a relay. Throws DatabaseError, KernelError; then what was committed so far stays,
+    /// and the next call compares everything.
     Pass follow(Database&, Instant now);
 
     /// Ends rights that are over at `now` without asking the database (it may be gone). Returns the number of elements
@@ -74,7 +98,10 @@ public:
     std::optional<Instant> next_end() const;
 
 private:
-    Pass commit(Changes);  ///< each transaction is let go once it is committed
+    bool harmless(Database&, const PolicyDelta&, Instant now);
+    void hold_back(Database&, Fence& desired, Instant now);
+    /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
+    Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     void reread();
     void refresh_next_end();
     void note_ends(const Transaction&);
@@ -83,7 +110,11 @@ private:
 
     Kernel& kernel_;
     Border border_;
-    Fence applied_;  ///< what the kernel holds, as far as we wrote or read it
+    Guard guard_;
+    std::function<void(const Transaction&)> note_;
+    std::optional<FencedSpace> space_;  ///< of applied_, when it is known
+    std::optional<InForce> last_;       ///< until the first pass that ended well
+    Fence applied_;                     ///< what the kernel holds, as far as we wrote or read it
     std::optional<Revision> revision_;
     std::string mark_;          ///< revision_mark() of revision_
     Instant seen_{};            ///< the `now` of the last pass that ended well

@@ -1,9 +1,11 @@
 #include "controller/guard.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "controller/digest.hpp"
 
@@ -61,17 +63,55 @@ std::string digest_of(const Widening& widening) {
     return digest.text();
 }
 
-std::string summary(const Widening& widening) {
-    constexpr size_t shown = 5;
+namespace {
+
+std::vector<std::string> openings_of(const Widening& widening) {
     const std::string lines = text(widening);
-    std::string words;
-    size_t count = 0;
-    for (size_t at = 0; at < lines.size(); ++count) {
+    std::vector<std::string> openings;
+    for (size_t at = 0; at < lines.size();) {
         const size_t end = lines.find('\n', at);
-        if (count < shown) words += (count == 0 ? "" : ", ") + lines.substr(at, end - at);
+        openings.push_back(lines.substr(at, end - at));
         at = end + 1;
     }
-    return count > shown ? fmt::format("{} and {} more", words, count - shown) : words;
+    return openings;
+}
+
+/// The first of `count` openings.
+std::string named(const std::vector<std::string>& openings, size_t count) {
+    constexpr size_t shown = 5;
+    const size_t first = std::min(shown, openings.size());
+    std::string words =
+        fmt::format("{}", fmt::join(openings.begin(), openings.begin() + static_cast<ptrdiff_t>(first), ", "));
+    if (count > first) words += fmt::format(" and {} more", count - first);
+    return words;
+}
+
+}  // namespace
+
+std::string summary(const Widening& widening) {
+    const std::vector<std::string> openings = openings_of(widening);
+    return named(openings, openings.size());
+}
+
+std::string sentence(const Withheld& withheld) { return withheld_sentence(json_of(withheld)); }
+
+std::string withheld_sentence(const nlohmann::json& withheld) {
+    const auto openings = withheld.value("openings", std::vector<std::string>());
+    return fmt::format("the guard withholds since {}: {}; {}; if that is meant: smtpfence apply --confirm={}",
+                       withheld.value("since", "?"), named(openings, withheld.value("count", openings.size())),
+                       withheld.value("reason", "?"), withheld.value("digest", "?"));
+}
+
+nlohmann::json json_of(const Withheld& withheld) {
+    constexpr size_t shown = 100;
+    std::vector<std::string> openings = openings_of(withheld.widening);
+    const size_t count = openings.size();
+    openings.resize(std::min(shown, count));
+    return {{"digest", withheld.digest},
+            {"since", format_instant(withheld.since)},
+            {"reason", withheld.reason},
+            {"openings", openings},
+            {"count", count}};
 }
 
 bool Guard::Share::within() const { return size < small_change || percent <= static_cast<double>(limit); }
@@ -122,8 +162,6 @@ Widening Guard::judge(const FencedSpace& before, const Widening& asked, Instant 
     pending_.clear();
     std::string reason;
     Widening held = over_limit(before, asked, reason);
-    if (!held.empty() && confirm_pending_) confirmed_ = Known{digest_of(held), held, now};
-    confirm_pending_ = false;
     if (confirmed_ && !held.empty() && without(held, confirmed_->widening).empty()) {
         held = {};
         openings_.clear();  // sums begin anew with a confirmation
@@ -161,29 +199,10 @@ void Guard::passed(Instant now) {
     pending_.clear();
 }
 
-bool Guard::harmless(const FencedSpace& before, const std::vector<Prefix>& exempted, Instant now) {
-    if (withheld_) return false;
+bool Guard::confirm(const std::string& digest, Instant now) {
     forget_before(now - memory);
-    Widening opening;
-    opening.exempted = exempted;
-    std::sort(opening.exempted.begin(), opening.exempted.end());
-    pending_.clear();
-    for (const Family family : families) {
-        const Widening fresh = part(opening, Opening::Kind::exempt, family);
-        if (fresh.empty()) continue;
-        if (!share(before, Opening::Kind::exempt, family, fresh).within()) return false;
-        pending_.push_back({now, Opening::Kind::exempt, family, size_of(before, fresh, family)});
-    }
-    return true;
-}
-
-bool Guard::confirm(const std::optional<std::string>& digest, Instant now) {
-    forget_before(now - memory);
-    if (!digest) {
-        confirm_pending_ = true;
-        return true;
-    }
-    const auto known = std::find_if(known_.begin(), known_.end(), [&](const Known& k) { return k.digest == *digest; });
+    const std::string& wanted = digest.empty() && withheld_ ? withheld_->digest : digest;
+    const auto known = std::find_if(known_.begin(), known_.end(), [&](const Known& k) { return k.digest == wanted; });
     if (known == known_.end()) return false;
     confirmed_ = Known{known->digest, known->widening, now};
     return true;

@@ -9,6 +9,7 @@
 //   ... commit ...
 //   guard.passed(now);
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -64,13 +65,10 @@ public:
     /// What judge() let go is in the kernel: it counts for the next hour.
     void passed(Instant now);
 
-    /// Whether rights alone, so many of them, would be let go at once: then nothing else needs to be looked at.
-    bool harmless(const FencedSpace& before, const std::vector<Prefix>& exempted, Instant now);
-
-    /// The operator knows what is withheld and wants it. With a digest: that of what is withheld now, or of something
-    /// within the last hour that all of it was part of. False: it is another one. Holds for an hour, for the next
-    /// judge() calls whose openings are a part of it.
-    bool confirm(const std::optional<std::string>& digest, Instant now);
+    /// The operator knows what is withheld and wants it. `digest` is that of what is withheld now, or of what was
+    /// within the last hour ("": of what is now). Holds for an hour, for the next judge() calls whose openings are all
+    /// part of it. False: nothing of that digest was withheld.
+    bool confirm(const std::string& digest, Instant now);
 
     const std::optional<Withheld>& withheld() const { return withheld_; }
     const Openings& openings() const { return openings_; }
@@ -95,8 +93,7 @@ private:
     Openings pending_;   ///< what judge() let go, until passed()
     std::optional<Withheld> withheld_;
     std::vector<Known> known_;        ///< what was withheld, for an hour
-    std::optional<Known> confirmed_;  ///< at: when
-    bool confirm_pending_ = false;    ///< whatever the next judge() would withhold
+    std::optional<Known> confirmed_;  ///< with the time of it
 };
 
 /// Names the widening. Equal widenings have equal digests, everywhere.
@@ -104,5 +101,11 @@ std::string digest_of(const Widening&);
 
 /// "release 100.64.0.0/10, exempt 100.64.3.7/32 and 12 more".
 std::string summary(const Widening&);
+/// What is withheld, why, and how to go on, in one line.
+std::string sentence(const Withheld&);
+/// `digest, since, reason, openings, count`: the first openings as words, and how many there are.
+nlohmann::json json_of(const Withheld&);
+/// sentence() of what json_of() gave, perhaps on another machine.
+std::string withheld_sentence(const nlohmann::json&);
 
 }  // namespace smtpfence

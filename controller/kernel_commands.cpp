@@ -9,6 +9,7 @@
 #include "controller/digest.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/fenced_policy.hpp"
+#include "controller/last_good.hpp"
 #include "subscribers/router.hpp"
 
 namespace smtpfence {
@@ -18,6 +19,9 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr Seconds apply_patience{30};
+
+// The digest of what may go, "" for whatever is withheld; nullopt: nothing is confirmed.
+using Confirmation = std::optional<std::string>;
 
 // Which facts of the database decide about the elements of a set.
 enum class Decides { right, pool, relay, configuration };
@@ -58,10 +62,13 @@ std::string digest_of(const std::vector<ChangeLine>& lines) {
 
 void print_plan(Invocation& run, const Plan& plan, Instant time) {
     const auto lines = describe(plan.actual, plan.changes);
-    const std::string digest = digest_of(lines);
+    // What `apply --confirm` takes, when there is something to confirm.
+    const std::string digest = plan.withheld ? plan.withheld->digest : digest_of(lines);
     Listing listing(run.output(),
                     {{"verb", "DO"}, {"object", "OBJECT"}, {"where", "WHERE"}, {"what", "WHAT"}, {"cause", "CAUSE"}},
-                    {{"revision", plan.policy.revision}, {"digest", digest}});
+                    {{"revision", plan.revision},
+                     {"digest", digest},
+                     {"withheld", plan.withheld ? Json(json_of(*plan.withheld)) : Json()}});
     for (const ChangeLine& line : lines) {
         listing.add({{"verb", line.verb},
                      {"object", line.object},
@@ -71,8 +78,8 @@ void print_plan(Invocation& run, const Plan& plan, Instant time) {
     }
     listing.finish();
     if (run.output().style() == Style::table) {
-        run.output().data() << fmt::format("{} changes to revision {}; digest {}\n", plan.changes.size(),
-                                           plan.policy.revision, digest);
+        run.output().data() << fmt::format("{} changes to revision {}; digest {}\n", plan.changes.size(), plan.revision,
+                                           digest);
     }
 }
 
@@ -91,16 +98,47 @@ std::unique_ptr<RouterLock> try_lock(Invocation& run) {
     }
 }
 
-int apply_here(Invocation& run) {
+// The last good fence of this router, with its guard.
+struct Before {
+    std::optional<InForce> last;
+    Guard guard;
+};
+
+Before read_before(Invocation& run, Instant time) {
+    std::vector<std::string> complaints;
+    auto snapshot = read_last_good(run.configuration().state_directory, time, complaints);
+    for (const std::string& complaint : complaints) run.output().warn(complaint);
+    Before before{std::nullopt, Guard(run.configuration().guard, snapshot ? snapshot->openings : Openings())};
+    if (snapshot) before.last = InForce{std::move(snapshot->fence), snapshot->revision};
+    return before;
+}
+
+// Nothing is withheld, or exit code 4 with the way on.
+int say_withheld(Invocation& run, const std::optional<std::string>& sentence) {
+    if (!sentence) return 0;
+    run.output().warn(*sentence);
+    return static_cast<int>(Refusal::conflict);
+}
+
+int apply_here(Invocation& run, const Confirmation& confirmation) {
     Database& database = run.database();
     // Before the table is taken: what is refused leaves no empty table behind.
     require_relay(fenced_policy(database), run.configuration().border);
     const auto kernel = open_kernel();
-    Enforcement enforcement(*kernel, run.configuration().border);
+    Before before = read_before(run, now());
+    Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
+    if (before.last) enforcement.measure_against(std::move(*before.last));
     enforcement.take();
-    const Pass pass = enforcement.follow(database, now());
+    Pass pass = enforcement.follow(database, now());
+    Guard& guard = enforcement.guard();
+    if (guard.withheld() && confirmation && guard.confirm(*confirmation, now())) {
+        const size_t earlier = pass.changes;
+        pass = enforcement.follow(database, now());
+        pass.changes += earlier;
+    }
+    LastGood(run.configuration().state_directory).settle(enforcement.applied(), guard.openings(), pass.revision, now());
     print_applied(run, pass.revision, pass.changes);
-    return 0;
+    return say_withheld(run, guard.withheld() ? std::optional(sentence(*guard.withheld())) : std::nullopt);
 }
 
 int print_answer(Invocation& run, const std::string& text) {
@@ -110,20 +148,21 @@ int print_answer(Invocation& run, const std::string& text) {
                                              answer.value("error", "no reason given")));
     }
     print_applied(run, answer.value("revision", Revision{0}), answer.value("changes", size_t{0}));
-    return 0;
+    const auto withheld = answer.find("withheld");
+    return say_withheld(run, withheld != answer.end() ? std::optional(withheld_sentence(*withheld)) : std::nullopt);
 }
 
 // Somebody else has the table: a service, which answers, or another `apply` or `clear`, which is done soon.
-int apply_by_service(Invocation& run) {
+int apply_by_service(Invocation& run, const Confirmation& confirmation) {
     const std::string& router = run.configuration().router;
     Database& database = run.database(OpenMode::write);
-    const int64_t request = request_apply(database, router, run.actor());
+    const int64_t request = request_apply(database, router, run.actor(), confirmation);
     const auto deadline = steady_clock::now() + apply_patience;
     while (steady_clock::now() < deadline) {
         if (const auto answer = request_answer(database, request)) return print_answer(run, *answer);
         if (const auto lock = try_lock(run)) {
             withdraw_request(database, request);
-            return apply_here(run);
+            return apply_here(run, confirmation);
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -148,20 +187,29 @@ Execution plan_command(CLI::App& app) {
         const Instant time = now();
         Database& database = run.database();
         const auto kernel = open_kernel();
-        const Plan plan = make_plan(database, *kernel, run.configuration().border, time);
+        Before before = read_before(run, time);
+        const Plan plan =
+            make_plan(database, *kernel, run.configuration().border, before.last, std::move(before.guard), time);
+        say_withheld(run, plan.withheld ? std::optional(sentence(*plan.withheld)) : std::nullopt);
         if (has_format->count() > 0) {
             run.output().data() << nft_script(plan.actual, plan.changes, time);
         } else {
             print_plan(run, plan, time);
         }
-        return plan.changes.empty() ? 0 : exit_plan_has_changes;
+        return plan.changes.empty() && !plan.withheld ? 0 : exit_plan_has_changes;
     };
 }
 
-Execution apply_command(CLI::App&) {
-    return [](Invocation& run) {
+Execution apply_command(CLI::App& app) {
+    auto digest = std::make_shared<Text>();
+    CLI::Option* confirm =
+        app.add_option("--confirm", *digest, "let go what the guard withholds: of this digest, or whatever it is now")
+            ->type_name("[=DIGEST]")
+            ->expected(0, 1);
+    return [=](Invocation& run) {
+        const Confirmation confirmation = given(confirm, *digest);
         const auto lock = try_lock(run);
-        return lock ? apply_here(run) : apply_by_service(run);
+        return lock ? apply_here(run, confirmation) : apply_by_service(run, confirmation);
     };
 }
 
@@ -174,10 +222,12 @@ Execution clear_command(CLI::App& app) {
     app.add_flag("--yes", *sure, "required: afterwards port 25 is open to everybody");
     return [=](Invocation& run) {
         if (!*sure)
-            throw Refused(Refusal::usage,
-                          "clear opens port 25 to everybody on this router: say --yes if that is meant");
+            throw Refused(
+                Refusal::usage,
+                "clear opens port 25 to everybody on this router, now and after a reboot: say --yes if that is meant");
         const RouterLock lock(run.configuration().state_directory);
         const bool removed = open_kernel()->remove();
+        LastGood::remove(run.configuration().state_directory);
         run.output().result({{"removed", removed}},
                             removed ? "table inet smtpfence removed: nothing is fenced on this router"
                                     : "there was no table inet smtpfence");

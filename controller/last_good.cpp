@@ -232,6 +232,7 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
         }
     }
     Snapshot snapshot;
+    snapshot.written = contents.time;
     snapshot.time = std::max(now, contents.time);
     snapshot.fence = std::move(contents.fence).fence(snapshot.time);
     snapshot.openings = std::move(contents.openings);

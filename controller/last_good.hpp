@@ -29,7 +29,8 @@ struct SnapshotError : std::runtime_error {
 struct Snapshot {
     Fence fence;  ///< without rights that were over at `time`
     Openings openings;
-    Instant time;  ///< the later of the clock and the newest record: a router may wake in 1970
+    Instant written;  ///< when its newest record was
+    Instant time;     ///< the later of that and the clock: a router may wake in 1970
     Revision revision = 0;
 };
 

@@ -37,8 +37,8 @@ bool Reporter::write(Database& database, const Report& state, size_t changes, Se
     if (!retry_.due(t)) return false;
     written_ = false;
     try {
-        answer(database, state, changes);
         report(database, state, t);
+        answer(database, state, changes);
         read_attempts(database, state, t);
         forget(database, state.heartbeat - keep, t);
         retry_.succeeded();
@@ -55,6 +55,7 @@ void Reporter::answer(Database& database, const Report& state, size_t changes) {
     for (const ApplyRequest& request : asked_) {
         nlohmann::json result{{"ok", !state.error}, {"revision", state.revision}, {"changes", changes}};
         if (state.error) result["error"] = *state.error;
+        if (state.guard) result["withheld"] = nlohmann::json::parse(*state.guard);
         const std::string words = result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
         answer_request(database, request.number, words);
         written_ = true;
@@ -65,6 +66,8 @@ void Reporter::answer(Database& database, const Report& state, size_t changes) {
 
 void Reporter::report(Database& database, const Report& state, Steady::time_point t) {
     if (!report_due_ && t < next_report_) return;
+    if (withheld_) write_withheld(database, state.router, *withheld_);
+    withheld_.reset();
     write_report(database, state);
     written_ = true;
     report_due_ = false;

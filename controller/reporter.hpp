@@ -17,6 +17,8 @@ public:
 
     /// The report has news: it is written with the next write().
     void hurry() { report_due_ = true; }
+    /// The next write() says that these rights are withheld.
+    void withheld(std::vector<Prefix> rights) { withheld_ = std::move(rights); }
     /// The next write() answers these. Requests from before that failed to be answered come again.
     void asked(std::vector<ApplyRequest> requests) { asked_ = std::move(requests); }
 
@@ -36,6 +38,7 @@ private:
 
     Kernel& kernel_;
     std::vector<ApplyRequest> asked_;
+    std::optional<std::vector<Prefix>> withheld_;  ///< to be written
     AttemptReading attempts_{{}, 0, true};
     bool report_due_ = true;
     bool written_ = false;  ///< in this write()

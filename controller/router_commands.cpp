@@ -35,7 +35,7 @@ Json status_of(Database& database, const Report& report, Revision desired, Insta
             {"last_pass", json_of(report.last_pass)},
             {"verified_at", json_of(report.verified_at)},
             {"drift_healed", report.drift_healed},
-            {"guard", nullptr},
+            {"guard", report.guard ? Json::parse(*report.guard, nullptr, false) : Json()},
             {"error", json_of(report.error)},
             {"error_since", json_of(report.error_since)},
             {"version", report.version},
@@ -49,6 +49,11 @@ std::string error_with_time(const Json& item) {
     return item["error_since"].is_null() ? error
                                          : fmt::format("{} (since {})", error, item["error_since"].get<std::string>());
 }
+
+std::string guard_since(const Json& item) {
+    return item["guard"].is_object() ? "withholds since " + item["guard"].value("since", "?") : "-";
+}
+Tone guard_tone(const Json& item) { return item["guard"].is_object() ? Tone::bad : Tone::plain; }
 
 Tone live_tone(const Json& item) { return item["live"].get<bool>() ? Tone::good : Tone::bad; }
 Tone error_tone(const Json& item) { return item["error"].is_null() ? Tone::plain : Tone::bad; }
@@ -67,7 +72,7 @@ void print_status(Invocation& run) {
                                    {"last_pass", "LAST PASS"},
                                    {"verified_at", "VERIFIED AT"},
                                    {"drift_healed", "DRIFT HEALED"},
-                                   {"guard", ""},
+                                   {"guard", "GUARD", guard_since, guard_tone},
                                    {"error", "ERROR", error_with_time, error_tone},
                                    {"error_since", ""},
                                    {"version", "VERSION"},

@@ -4,11 +4,13 @@
 #include <poll.h>
 
 #include <csignal>
+#include <nlohmann/json.hpp>
 
 #include "controller/alarm.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/follower.hpp"
 #include "controller/journal.hpp"
+#include "controller/last_good.hpp"
 #include "controller/reporter.hpp"
 #include "controller/signals.hpp"
 #include "controller/supervisor.hpp"
@@ -44,17 +46,23 @@ public:
         : options_(options),
           configuration_(configured(options)),
           lock_(configuration_.state_directory),
+          last_good_(configuration_.state_directory),
           kernel_(open_kernel()),
-          enforcement_(*kernel_, configuration_.border),
+          enforcement_(*kernel_, configuration_.border, Guard(configuration_.guard)),
           follower_(url_of(options, configuration_), configuration_.poll),
           reporter_(*kernel_) {
         report_.router = configuration_.router;
         report_.version = SMTPFENCE_VERSION;
         report_.notes = text(kernel_->features());
+        enforcement_.on_commit([this](const Transaction& transaction) {
+            last_good_.append(transaction, now());
+            unkept_ = true;
+            if (narrows(transaction)) unkept_narrowing_ = true;
+        });
     }
 
     int run() {
-        enforcement_.take();
+        begin();
         journal(Level::info, fmt::format("smtpfence {} on router {} with database {}", SMTPFENCE_VERSION,
                                          configuration_.router, follower_.url()));
         journal(Level::info, "kernel: " + report_.notes.substr(0, report_.notes.find_last_not_of('\n') + 1));
@@ -69,13 +77,32 @@ public:
     }
 
 private:
+    /// Takes the table as it is. Without one, the last good fence comes back at once, database or not.
+    void begin() {
+        std::vector<std::string> complaints;
+        auto last = read_last_good(configuration_.state_directory, now(), complaints);
+        for (const std::string& complaint : complaints) journal(Level::error, complaint);
+        enforcement_.take();
+        if (!last) return;
+        if (!fenced()) {
+            report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, last->time));
+            journal(Level::warning,
+                    fmt::format("the kernel held no fence: that of revision {}, written at {}, is in force",
+                                last->revision, format_instant(last->written)));
+        }
+        enforcement_.guard() = Guard(configuration_.guard, std::move(last->openings));
+        enforcement_.measure_against({std::move(last->fence), last->revision});
+    }
+
     /// Everything that is due. Every turn ends with the kernel verified against what was applied, or with the failure
     /// reported.
     void turn() {
         const Steady::time_point started = Steady::now();
         check_clock(started);
         check_kernel(started);
+        keep(started);
         check_database(started);
+        synchronise(started);
         supervisor_.tell(status(), fenced(), started);
     }
 
@@ -123,9 +150,13 @@ private:
         if (!follower_.due(t)) return;
         try {
             if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
-            look_for_requests(t);
+            auto requests = look_for_requests(t);
             size_t changes = 0;
             if (follow_due_ && kernel_retry_.due(t)) changes = follow(t);
+            if (confirm(requests)) changes += follow(t);
+            note_withheld();
+            keep(t);
+            reporter_.asked(std::move(requests));
             write(changes, t);
             follower_.succeeded();
         } catch (const DatabaseError& error) {
@@ -144,6 +175,8 @@ private:
             report_.last_pass = report_.verified_at = now();
             kernel_retry_.succeeded();
             if (trouble_.reason() || report_.revision != pass.revision) reporter_.hurry();
+            unkept_ = unkept_ || followed_ != pass.revision;
+            followed_ = pass.revision;
             trouble_.clear(now());
             if (pass.changes > 0) {
                 const std::chrono::duration<double, std::milli> took = Steady::now() - t;
@@ -164,7 +197,7 @@ private:
     }
 
     /// `apply` on this machine asks for a pass and waits for its result.
-    void look_for_requests(Steady::time_point t) {
+    std::vector<ApplyRequest> look_for_requests(Steady::time_point t) {
         auto requests = open_requests(follower_.session(), configuration_.router);
         if (!requests.empty()) {
             next_verify_ = t;
@@ -172,14 +205,79 @@ private:
             enforcement_.compare_all();
             follow_due_ = true;
         }
-        reporter_.asked(std::move(requests));
+        return requests;
+    }
+
+    /// Whether something that was withheld may go now.
+    bool confirm(const std::vector<ApplyRequest>& requests) {
+        bool any = false;
+        for (const ApplyRequest& request : requests) {
+            const auto& withheld = enforcement_.guard().withheld();
+            if (!request.confirm || !withheld || !enforcement_.guard().confirm(*request.confirm, now())) continue;
+            journal(Level::notice, fmt::format("{} confirmed: {}", request.login, summary(withheld->widening)),
+                    {{"DIGEST", withheld->digest}});
+            any = true;
+        }
+        return any;
+    }
+
+    void note_withheld() {
+        const auto& withheld = enforcement_.guard().withheld();
+        const std::string digest = withheld ? withheld->digest : std::string();
+        if (digest == noted_digest_) return;
+        noted_digest_ = digest;
+        if (withheld) {
+            journal(Level::warning, sentence(*withheld), {{"DIGEST", digest}});
+            report_.guard = json_of(*withheld).dump();
+        } else {
+            journal(Level::notice, "the guard withholds nothing any more");
+            report_.guard.reset();
+        }
+        reporter_.withheld(withheld ? withheld->widening.exempted : std::vector<Prefix>());
+        reporter_.hurry();
+    }
+
+    /// What is in force goes to disk before it is reported.
+    void keep(Steady::time_point t) {
+        if (!unkept_ || !enforcement_.revision() || !disk_retry_.due(t)) return;
+        try {
+            last_good_.settle(enforcement_.applied(), enforcement_.guard().openings(), *enforcement_.revision(), now());
+            kept();
+        } catch (const SnapshotError& error) {
+            keeping_failed(error, t);
+        }
+    }
+
+    void synchronise(Steady::time_point t) {
+        if (!disk_retry_.due(t)) return;
+        try {
+            last_good_.synchronise();
+        } catch (const SnapshotError& error) {
+            unkept_ = true;
+            keeping_failed(error, t);
+        }
+    }
+
+    void kept() {
+        unkept_ = unkept_narrowing_ = false;
+        disk_retry_.succeeded();
+        if (disk_.reason()) reporter_.hurry();
+        disk_.clear(now());
+    }
+
+    void keeping_failed(const SnapshotError& error, Steady::time_point t) {
+        disk_retry_.failed(t);
+        if (disk_.reason() != error.what()) reporter_.hurry();
+        disk_.set(error.what(), now());
     }
 
     void write(size_t changes, Steady::time_point t) {
-        report_.revision = enforcement_.revision().value_or(0);
+        // What was taken from somebody is reported only when a reboot could not give it back.
+        if (!unkept_narrowing_) report_.revision = enforcement_.revision().value_or(0);
         report_.heartbeat = now();
-        report_.error = trouble_.reason();
-        report_.error_since = trouble_.reason() ? std::optional(trouble_.since()) : std::nullopt;
+        const Trouble& trouble = trouble_.reason() ? trouble_ : disk_;
+        report_.error = trouble.reason();
+        report_.error_since = trouble.reason() ? std::optional(trouble.since()) : std::nullopt;
         try {
             const bool written = reporter_.write(follower_.session(), report_, changes, configuration_.keep, t);
             if (written && follower_.drain()) follow_due_ = true;
@@ -196,9 +294,11 @@ private:
     }
 
     std::string status() const {
-        const std::string enforced = fmt::format("revision {} enforced", enforcement_.revision().value_or(0));
-        if (!trouble_.reason()) return enforced;
-        return fmt::format("since {}: {}; {}", format_instant(trouble_.since()), *trouble_.reason(), enforced);
+        std::string words = fmt::format("revision {} enforced", enforcement_.revision().value_or(0));
+        if (enforcement_.guard().withheld()) words += "; the guard withholds a part, see smtpfence status";
+        const Trouble& trouble = trouble_.reason() ? trouble_ : disk_;
+        if (!trouble.reason()) return words;
+        return fmt::format("since {}: {}; {}", format_instant(trouble.since()), *trouble.reason(), words);
     }
 
     Steady::time_point next_turn(Steady::time_point t) const {
@@ -208,6 +308,7 @@ private:
             next = std::min(next, reporter_.next(t));
             if (follow_due_ && kernel_retry_.due(t)) next = t;
         }
+        if (unkept_ && enforcement_.revision()) next = std::min(next, std::max(t, disk_retry_.at()));
         return next;
     }
 
@@ -246,6 +347,7 @@ private:
             follower_.hurry(fresh.poll);
             configuration_ = std::move(fresh);
             enforcement_.set_border(configuration_.border);
+            enforcement_.guard().set_limits(configuration_.guard);
             follow_due_ = true;
             next_verify_ = {};
             journal(Level::notice, "configuration reloaded from " + options_.configuration_path);
@@ -266,17 +368,22 @@ private:
     Signals signals_;
     Alarm alarm_;
     Supervisor supervisor_;
+    LastGood last_good_;
     std::unique_ptr<Kernel> kernel_;
     Enforcement enforcement_;
     Follower follower_;
     Reporter reporter_;
 
-    Trouble trouble_;
+    Trouble trouble_, disk_;
     Report report_;  ///< as far as it is known between two of them
     bool stopping_ = false;
     bool follow_due_ = true;
     Steady::time_point next_verify_ = Steady::now() + 60s;
-    Retry kernel_retry_{1s};
+    Retry kernel_retry_{1s}, disk_retry_{1s};
+    bool unkept_ = true;             ///< something is in force that is not in the last good fence
+    bool unkept_narrowing_ = false;  ///< and it took something from somebody
+    Revision followed_ = -1;
+    std::string noted_digest_;
 };
 
 }  // namespace

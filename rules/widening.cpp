@@ -60,21 +60,13 @@ std::vector<Prefix> prefixes_of(const Ranges& ranges) {
     return prefixes;
 }
 
-bool exempt_in(const Fence& fence, const Prefix& prefix, Instant now) {
-    const auto name = exempt_set_of(fence, prefix);
-    if (!name) return false;
-    const auto& elements = fence.sets.at(*name).elements;
-    const auto found = elements.find(to_key(prefix));
-    return found != elements.end() && found->second.until > now;
-}
-
 std::vector<Prefix> newly_exempt(const Fence& before, const Fence& after, const Ranges& closed, Instant now) {
     std::vector<Prefix> prefixes;
     for (const auto& [name, set] : after.sets) {
         if (!parse_exempt_set_name(name)) continue;
         for (const auto& element : set.elements) {
             const Prefix prefix = to_prefix(element.first, set.shape.key);
-            if (!exempt_in(before, prefix, now)) prefixes.push_back(prefix);
+            if (!is_exempt(before, prefix, now)) prefixes.push_back(prefix);
         }
     }
     std::sort(prefixes.begin(), prefixes.end());
@@ -156,6 +148,14 @@ void withhold_interfaces(Fence& desired, const Fence& before, const std::vector<
 }
 
 }  // namespace
+
+bool is_exempt(const Fence& fence, const Prefix& prefix, Instant now) {
+    const auto name = exempt_set_of(fence, prefix);
+    if (!name) return false;
+    const auto& elements = fence.sets.at(*name).elements;
+    const auto found = elements.find(to_key(prefix));
+    return found != elements.end() && found->second.until > now;
+}
 
 Ranges closed_space(const Fence& fence) { return without(pool_space(fence, closes), relays_of(fence)); }
 

@@ -26,6 +26,9 @@ struct Widening {
 /// Costs one walk over both. Rights of `before` that are over at `now` count as gone.
 Widening widening(const Fence& before, const Fence& after, Instant now);
 
+/// Whether the fence holds a right for exactly this prefix that is not over.
+bool is_exempt(const Fence&, const Prefix&, Instant now);
+
 /// The space that pools drop or reject, without relays.
 Ranges closed_space(const Fence&);
 

@@ -46,28 +46,52 @@ Prefix address_of(const Row& row, int column) {
 }  // namespace
 
 void write_report(Database& database, const Report& state) {
-    report(database,
-           "INSERT INTO router (name, revision, heartbeat, last_pass, verified_at, drift_healed, error, error_since,"
-           " version, notes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (name) DO UPDATE SET"
-           " revision = excluded.revision, heartbeat = excluded.heartbeat, last_pass = excluded.last_pass,"
-           " verified_at = excluded.verified_at, drift_healed = excluded.drift_healed, error = excluded.error,"
-           " error_since = excluded.error_since, version = excluded.version, notes = excluded.notes",
-           {state.router, state.revision, to_number(state.heartbeat), optional_value(state.last_pass),
-            optional_value(state.verified_at), state.drift_healed, optional_value(state.error),
-            optional_value(state.error_since), state.version, state.notes});
+    report(
+        database,
+        "INSERT INTO router (name, revision, heartbeat, last_pass, verified_at, drift_healed, error, error_since,"
+        " version, notes, guard) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (name) DO UPDATE SET"
+        " revision = excluded.revision, heartbeat = excluded.heartbeat, last_pass = excluded.last_pass,"
+        " verified_at = excluded.verified_at, drift_healed = excluded.drift_healed, error = excluded.error,"
+        " error_since = excluded.error_since, version = excluded.version, notes = excluded.notes,"
+        " guard = excluded.guard",
+        {state.router, state.revision, to_number(state.heartbeat), optional_value(state.last_pass),
+         optional_value(state.verified_at), state.drift_healed, optional_value(state.error),
+         optional_value(state.error_since), state.version, state.notes, optional_value(state.guard)});
 }
 
 std::vector<Report> reports(Database& database) {
     std::vector<Report> result;
     database.query(
-        "SELECT name, revision, heartbeat, last_pass, verified_at, drift_healed, error, error_since, version, notes"
+        "SELECT name, revision, heartbeat, last_pass, verified_at, drift_healed, error, error_since, version, notes, "
+        "guard"
         " FROM router ORDER BY name",
         {}, [&](const Row& row) {
             result.push_back({std::string(row.text(0)), row.integer(1), to_instant(row.integer(2)), row.instant(3),
                               row.instant(4), row.integer(5), row.optional_text(6), row.instant(7),
-                              std::string(row.text(8)), std::string(row.text(9))});
+                              std::string(row.text(8)), std::string(row.text(9)), row.optional_text(10)});
         });
     return result;
+}
+
+void write_withheld(Database& database, std::string_view router, const std::vector<Prefix>& prefixes) {
+    Reporting reporting(database);
+    const std::string name(router);
+    database.query("DELETE FROM withheld WHERE router = $1", {name});
+    for (const Prefix& prefix : prefixes) {
+        database.query("INSERT INTO withheld (router, first, length) VALUES ($1, $2, $3)",
+                       {name, bytes(prefix.first_key()), int64_t{prefix.length()}});
+    }
+    reporting.commit();
+}
+
+std::vector<Prefix> withheld_of(Database& database, std::string_view router, const std::vector<Prefix>& prefixes) {
+    std::vector<Prefix> withheld;
+    for (const Prefix& prefix : prefixes) {
+        database.query("SELECT 1 FROM withheld WHERE router = $1 AND first = $2 AND length = $3",
+                       {std::string(router), bytes(prefix.first_key()), int64_t{prefix.length()}},
+                       [&](const Row&) { withheld.push_back(prefix); });
+    }
+    return withheld;
 }
 
 bool forget_router(Database& database, std::string_view router) {
@@ -75,16 +99,20 @@ bool forget_router(Database& database, std::string_view router) {
     const std::string name(router);
     const bool known = database.query("DELETE FROM router WHERE name = $1", {name}) != 0;
     const bool counted = database.query("DELETE FROM attempt_counter WHERE router = $1", {name}) != 0;
-    if (known || counted) reporting.commit();
+    const bool withheld = database.query("DELETE FROM withheld WHERE router = $1", {name}) != 0;
+    if (known || counted || withheld) reporting.commit();
     return known;
 }
 
-int64_t request_apply(Database& database, std::string_view router, const Actor& actor) {
+int64_t request_apply(Database& database, std::string_view router, const Actor& actor,
+                      const std::optional<std::string>& confirm) {
     Reporting reporting = Reporting::patiently(database);
     int64_t number = 0;
     database.query(
-        "INSERT INTO apply_request (router, login, operator, host, time) VALUES ($1, $2, $3, $4, $5) RETURNING number",
-        {std::string(router), actor.login, optional_value(actor.operator_name), actor.host, to_number(now())},
+        "INSERT INTO apply_request (router, login, operator, host, time, confirm) VALUES ($1, $2, $3, $4, $5, $6)"
+        " RETURNING number",
+        {std::string(router), actor.login, optional_value(actor.operator_name), actor.host, to_number(now()),
+         optional_value(confirm)},
         [&](const Row& row) { number = row.integer(0); });
     reporting.commit();
     return number;
@@ -92,11 +120,25 @@ int64_t request_apply(Database& database, std::string_view router, const Actor& 
 
 std::vector<ApplyRequest> open_requests(Database& database, std::string_view router) {
     std::vector<ApplyRequest> result;
-    database.query("SELECT number, login FROM apply_request WHERE router = $1 AND answer IS NULL ORDER BY number",
-                   {std::string(router)}, [&](const Row& row) {
-                       result.push_back({row.integer(0), std::string(row.text(1))});
-                   });
+    database.query(
+        "SELECT number, login, confirm FROM apply_request WHERE router = $1 AND answer IS NULL ORDER BY number",
+        {std::string(router)}, [&](const Row& row) {
+            result.push_back({row.integer(0), std::string(row.text(1)), row.optional_text(2)});
+        });
     return result;
+}
+
+void confirm_openings(Change& change, std::string_view openings) {
+    if (change.empty() || openings.empty()) return;
+    change.database().query("INSERT INTO confirmation (revision, openings) VALUES ($1, $2)",
+                            {change.revision(), std::string(openings)});
+}
+
+std::string confirmed_openings(Database& database, Revision after) {
+    std::string openings;
+    database.query("SELECT openings FROM confirmation WHERE revision > $1 ORDER BY revision", {after},
+                   [&](const Row& row) { openings += row.text(0); });
+    return openings;
 }
 
 void answer_request(Database& database, int64_t number, std::string_view result) {

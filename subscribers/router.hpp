@@ -19,11 +19,16 @@ struct Report {
     int64_t drift_healed = 0;
     std::optional<std::string> error;  ///< why it is not at the desired revision
     std::optional<Instant> error_since;
-    std::string version;  ///< of the program
-    std::string notes;    ///< what the kernel offers, warnings; one per line
+    std::string version;               ///< of the program
+    std::string notes;                 ///< what the kernel offers, warnings; one per line
+    std::optional<std::string> guard;  ///< JSON text about what is withheld there
 };
 
 void write_report(Database&, const Report&);
+/// The rights that the router withholds become these (sorted, unique).
+void write_withheld(Database&, std::string_view router, const std::vector<Prefix>&);
+/// Which of `prefixes` a router withholds.
+std::vector<Prefix> withheld_of(Database&, std::string_view router, const std::vector<Prefix>& prefixes);
 /// By name.
 std::vector<Report> reports(Database&);
 /// A router counts as alive while its heartbeat is younger than this.
@@ -31,11 +36,13 @@ constexpr Seconds heartbeat_limit{15};
 /// False: unknown.
 bool forget_router(Database&, std::string_view router);
 
-/// `apply` beside a running service: a request that the service answers with a result.
-int64_t request_apply(Database&, std::string_view router, const Actor&);
+/// `apply` beside a running service: a request that the service answers with a result. `confirm` is the digest of what
+/// is to be let go, "" for whatever is withheld.
+int64_t request_apply(Database&, std::string_view router, const Actor&, const std::optional<std::string>& confirm = {});
 struct ApplyRequest {
     int64_t number;
     std::string login;
+    std::optional<std::string> confirm;
 };
 /// Unanswered requests for this router, oldest first.
 std::vector<ApplyRequest> open_requests(Database&, std::string_view router);
@@ -44,6 +51,12 @@ void answer_request(Database&, int64_t number, std::string_view result);
 std::optional<std::string> request_answer(Database&, int64_t number);
 /// Takes an unanswered request back. False: it was answered before, or is unknown.
 bool withdraw_request(Database&, int64_t number);
+
+/// Stores with the change's revision what it opens, confirmed by its writer (lines as rules/widening.hpp has them). A
+/// change that recorded nothing has nothing to confirm.
+void confirm_openings(Change&, std::string_view openings);
+/// What was confirmed with revisions after this one; empty lines never.
+std::string confirmed_openings(Database&, Revision after);
 
 /// Attempts at port 25 as a router's kernel counted them.
 struct AttemptCount {

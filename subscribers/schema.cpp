@@ -6,7 +6,7 @@
 
 namespace smtpfence {
 
-const int schema_version = 1;
+const int schema_version = 2;
 
 namespace {
 
@@ -197,12 +197,35 @@ constexpr std::string_view version_1[] = {
     R"(CREATE INDEX attempt_customer ON attempt (customer, hour))",
 };
 
+// What the guard holds back, and what an operator has confirmed.
+constexpr std::string_view version_2[] = {
+    // JSON of what is withheld on the router; NULL: nothing is.
+    "ALTER TABLE router ADD COLUMN guard TEXT",
+
+    // Rights that a router withholds: who granted one learns that it is not in force.
+    R"(CREATE TABLE withheld (
+        router TEXT NOT NULL,
+        first  BLOB NOT NULL,                  -- the prefix's first_key()
+        length INTEGER NOT NULL,
+        PRIMARY KEY (router, first, length)
+    ) STRICT, WITHOUT ROWID)",
+
+    // The digest of what the asker confirms; '': whatever is withheld; NULL: nothing is confirmed.
+    "ALTER TABLE apply_request ADD COLUMN confirm TEXT",
+
+    // What a revision opens and whoever wrote it has confirmed, one opening a line, for every router.
+    R"(CREATE TABLE confirmation (
+        revision INTEGER NOT NULL PRIMARY KEY REFERENCES revision,
+        openings TEXT NOT NULL
+    ) STRICT)",
+};
+
 struct Step {
     int to;
     std::span<const std::string_view> statements;
 };
 // Each step leads from the version before it.
-constexpr Step steps[] = {{1, version_1}};
+constexpr Step steps[] = {{1, version_1}, {2, version_2}};
 
 }  // namespace
 

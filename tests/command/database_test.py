@@ -64,7 +64,7 @@ class Check(ProgramCase):
                 self.run_program(*url, "check", "--strict", code=FAILED)
 
     def test_an_invalid_configuration(self):
-        for text in ("[guard]\n", "database = 3\n", "databas = \"x\"\n", "[[source]]\nname = \"x\"\n", "= 3\n"):
+        for text in ("[metrics]\n", "database = 3\n", "databas = \"x\"\n", "[[source]]\nname = \"x\"\n", "= 3\n"):
             with self.subTest(text=text):
                 configuration = self.write("config.toml", text)
                 result = self.run_program("--config", configuration, "check", code=INVALID)

@@ -165,7 +165,7 @@ class Run(KernelCase):
         self.run_program("run", code=CONFLICT)
 
     def test_an_invalid_configuration(self):
-        self.configuration = self.write("config.toml", "[guard]\n")
+        self.configuration = self.write("config.toml", "[metrics]\n")
         self.run_program("run", code=7)
 
     def test_status(self):

@@ -59,6 +59,11 @@ TEST_CASE("configuration: every key has a default but the database") {
     CHECK(empty.keep == Seconds{180 * 86400});
     CHECK(empty.poll == Seconds{5});
     CHECK(empty.verify == Seconds{60});
+    CHECK(empty.guard.max_release_percent == 10);
+    CHECK(empty.guard.max_exempt_percent == 5);
+    CHECK(empty.guard.relay.widest4 == 24);
+    CHECK(empty.boot.pools.empty());
+    CHECK(empty.boot.relays.empty());
 }
 
 TEST_CASE("configuration: every key is read") {
@@ -77,7 +82,19 @@ keep = "2w"
 [follow]
 poll = "1s"
 verify = "2m"
+[boot]
+pools = ["2001:db8::/40", "100.64.0.0/16"]
+relays = ["192.0.2.10"]
+[guard]
+max_release_percent = 0
+max_exempt_percent = 100
 )");
+    CHECK(all.boot.pools == std::vector{std::pair{Prefix::parse("100.64.0.0/16"), Action::drop},
+                                        std::pair{Prefix::parse("2001:db8::/40"), Action::drop}});
+    CHECK(all.boot.relays == std::vector{Prefix::parse("192.0.2.10")});
+    CHECK(all.guard.max_release_percent == 0);
+    CHECK(all.guard.max_exempt_percent == 100);
+    CHECK(all.guard.relay.widest4 == 20);
     CHECK(all.database == "sqlite:/x.db");
     CHECK(all.router == "edge1");
     CHECK(all.state_directory == "/run/fence");
@@ -93,8 +110,7 @@ verify = "2m"
 TEST_CASE("configuration: unknown keys are refused with their line and path") {
     CHECK(refusal("database = \"sqlite:/x\"\ndatabse = \"y\"\n").starts_with(":2: databse: unknown key"));
     CHECK(refusal("[relay]\nwidest = 3\n").starts_with(":2: relay.widest: unknown key"));
-    CHECK(refusal("[guard]\nmax_release_percent = 10\n").starts_with(":1: guard: unknown key"));
-    CHECK(refusal("[boot]\npools = []\n").starts_with(":1: boot: unknown key"));
+    CHECK(refusal("[metrics]\nlisten = \"\"\n").starts_with(":1: metrics: unknown key"));
     CHECK(refusal("[detect]\n").starts_with(":1: detect: unknown key"));
     CHECK(refusal("[metrics]\n").starts_with(":1: metrics: unknown key"));
     CHECK(refusal("[[source]]\nname = \"radius\"\n").find("source: unknown key") != std::string::npos);
@@ -130,4 +146,20 @@ TEST_CASE("configuration: a missing file is an error unless it may be missing") 
     CHECK_THROWS_AS(read_configuration("/nonexistent/config.toml", false), ConfigurationError);
     CHECK(read_configuration("/nonexistent/config.toml", true).poll == Seconds{5});
     CHECK_THROWS_WITH(read_configuration("/tmp", true), Catch::Contains("directory"));
+}
+
+TEST_CASE("configuration: the guard's shares are whole percents") {
+    for (const char* value : {"-1", "101", "10.5", "\"10\"", "true"}) {
+        CAPTURE(value);
+        CHECK(refusal(std::string("[guard]\nmax_exempt_percent = ") + value + "\n") ==
+              ":2: guard.max_exempt_percent: must be a whole number of percent, 0 to 100");
+    }
+}
+
+TEST_CASE("configuration: a fence for the boot needs relays beside its pools") {
+    CHECK(refusal("[boot]\npools = [\"100.64.0.0/16\"]\n").starts_with(": boot.relays: empty"));
+    CHECK(refusal("[boot]\nrelays = [\"192.0.2.10\"]\n") == "accepted");
+    CHECK(refusal("[boot]\npools = \"100.64.0.0/16\"\n") == ":2: boot.pools: must be a list: [\"100.64.0.0/10\"]");
+    CHECK(refusal("[boot]\npools = [\"100.64.0.1/16\"]\n").starts_with(":2: boot.pools: "));
+    CHECK(refusal("[boot]\nrelays = [25]\n") == ":2: boot.relays: must be a string: write it in quotes");
 }

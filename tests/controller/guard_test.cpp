@@ -151,15 +151,13 @@ TEST_CASE("guard: a confirmation covers a part of what it named, and ends after 
     CHECK_FALSE(late.guard.confirm(digest, start + Seconds{7200}));
 }
 
-TEST_CASE("guard: a bare confirmation covers what is withheld in that pass") {
+TEST_CASE("guard: a bare confirmation covers what is withheld then") {
     Router router;
-    router.guard.confirm(std::nullopt, start);
+    CHECK_FALSE(router.guard.confirm("", start));
+    router.pass({}, start);
+    CHECK(router.guard.confirm("", start));
     CHECK(router.pass({}, start).empty());
     CHECK_FALSE(router.fenced("100.64.0.0/16"));
-    Router other;
-    other.guard.confirm(std::nullopt, start);
-    CHECK(other.pass(isp(), start).empty());
-    CHECK_FALSE(other.pass({}, start).empty());
 }
 
 TEST_CASE("guard: sums begin anew with a confirmation") {
@@ -167,7 +165,7 @@ TEST_CASE("guard: sums begin anew with a confirmation") {
     Policy policy = isp();
     router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), start);
     router.pass(policy = with_pool(policy, "100.64.16.0/20", Action::pass), start);
-    router.guard.confirm(std::nullopt, start);
+    CHECK(router.guard.confirm("", start));
     CHECK(router.pass(policy, start).empty());
     CHECK(router.guard.openings().empty());
     CHECK(router.pass(with_pool(policy, "100.64.32.0/21", Action::pass), start).empty());
@@ -187,17 +185,11 @@ TEST_CASE("guard: wide relays and lost interfaces are held whatever is fenced") 
           "relay 198.51.0.0/16, interface \"bng0\"");
 }
 
-TEST_CASE("guard: a few rights are harmless until their sum is not") {
+TEST_CASE("guard: rights that come one after the other are summed") {
     Router router;
-    const FencedSpace space = space_of(router.in_force);
-    std::vector<Prefix> rights;
-    for (const Right& right : many_rights(1000, start).rights) rights.push_back(right.prefix);
-    for (int i = 0; i < 3; ++i) {
-        CHECK(router.guard.harmless(space, rights, start));
-        router.guard.passed(start);
-    }
-    CHECK_FALSE(router.guard.harmless(space, rights, start));
-    CHECK(router.guard.harmless(space, rights, start + Seconds{3700}));
-    router.pass({}, start);
-    CHECK_FALSE(router.guard.harmless(space, {}, start));
+    for (uint32_t count = 1000; count <= 3000; count += 1000)
+        CHECK(router.pass(with_rights(isp(), count), start).empty());
+    CHECK_FALSE(router.pass(with_rights(isp(), 4000), start).empty());
+    CHECK(router.guard.openings().size() == 1);
+    CHECK(router.pass(with_rights(isp(), 4000), start + Seconds{3700}).empty());
 }

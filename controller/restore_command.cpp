@@ -1,0 +1,88 @@
+// restore: the last good fence, before there is a network or a database.
+
+#include <fmt/format.h>
+
+#include "controller/commands.hpp"
+#include "controller/enforcement.hpp"
+#include "controller/last_good.hpp"
+#include "controller/router_lock.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+/// What to restore, and where it comes from.
+struct Source {
+    Fence fence;
+    std::string words;
+    Revision revision = 0;
+};
+
+/// The kernel counts ends down from the clock as it is: while that lags behind the snapshot, ends come sooner by it.
+void bring_forward(Fence& fence, Seconds lag) {
+    for (auto& [name, set] : fence.sets) {
+        if (!set.shape.timeouts || set.shape.dynamic) continue;
+        for (auto& [key, held] : set.elements) {
+            if (held.until != never) held.until -= lag;
+        }
+    }
+}
+
+/// At boot a slip in the configuration must not open the fence: then the defaults find the last good one.
+Configuration usable_configuration(Invocation& run) {
+    try {
+        return run.configuration();
+    } catch (const ConfigurationError& error) {
+        Configuration defaults;
+        std::vector<std::string> complaints;
+        if (!read_last_good(defaults.state_directory, now(), complaints)) throw;
+        run.output().warn(fmt::format("{}; the last good fence in {} is used", error.what(), defaults.state_directory));
+        return defaults;
+    }
+}
+
+Source source_of(Invocation& run, const Configuration& configuration, Instant time) {
+    std::vector<std::string> complaints;
+    auto last = read_last_good(configuration.state_directory, time, complaints);
+    for (const std::string& complaint : complaints) run.output().warn(complaint);
+    if (last) {
+        if (last->time > time) {
+            run.output().warn(
+                fmt::format("the clock says {}, before the last good fence was written: rights end as if it were {}",
+                            format_instant(time), format_instant(last->time)));
+            bring_forward(last->fence, last->time - time);
+        }
+        return {std::move(last->fence),
+                fmt::format("the fence of revision {}, written at {}", last->revision, format_instant(last->written)),
+                last->revision};
+    }
+    if (configuration.boot.pools.empty()) {
+        throw std::runtime_error(
+            fmt::format("no usable fence in {}, and the configuration's [boot] names no pools: NOTHING IS FENCED on "
+                        "this router; run "
+                        "'smtpfence apply' as soon as the database can be reached, and name pools and relays in [boot]",
+                        configuration.state_directory));
+    }
+    return {compile(configuration.boot, configuration.border, {}),
+            "the configuration's [boot] fence, without exemptions", 0};
+}
+
+}  // namespace
+
+Execution restore_command(CLI::App&) {
+    return [](Invocation& run) {
+        const Instant time = now();
+        const Configuration configuration = usable_configuration(run);
+        Source source = source_of(run, configuration, time);
+        const RouterLock lock(configuration.state_directory);
+        const auto kernel = open_kernel();
+        Enforcement enforcement(*kernel, configuration.border);
+        enforcement.take();
+        const size_t changes = enforcement.restore(std::move(source.fence), time);
+        run.output().result({{"revision", source.revision}, {"changes", changes}},
+                            fmt::format("{} is in force; {} changes", source.words, changes));
+        return 0;
+    };
+}
+
+}  // namespace smtpfence

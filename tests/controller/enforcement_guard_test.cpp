@@ -1,0 +1,136 @@
+// The guard within the pass: what a database asks, what the kernel then holds, and what is noted for the disk.
+
+#include <catch2/catch.hpp>
+
+#include "controller/followed_router.hpp"
+#include "subscribers/router.hpp"
+
+using namespace smtpfence;
+
+namespace {
+
+/// After its first pass.
+struct Guarded : Router {
+    size_t noted = 0;
+
+    Guarded() {
+        enforcement.take();
+        follow();
+        enforcement.on_commit([this](const Transaction&) { ++noted; });
+    }
+    void remove(const Prefix& pool) {
+        committed(*database, [&](Change& change) { remove_pool(change, pool); });
+    }
+    bool fenced(const Prefix& prefix) const {
+        return !common(closed_space(enforcement.applied()), {range_of(prefix)}).empty();
+    }
+    std::string withheld() const {
+        const auto& held = enforcement.guard().withheld();
+        return held ? text(held->widening) : "";
+    }
+};
+
+void empty_everything(Database& database) {
+    for (const char* table : {"relay", "pool"}) database.query(std::string("DELETE FROM ") + table, {});
+}
+
+}  // namespace
+
+TEST_CASE("enforcement: the first fence of a router is not guarded, the second is") {
+    Guarded router;
+    CHECK(router.withheld().empty());
+    router.remove("100.64.0.0/16"_p);
+    const Pass pass = router.follow();
+    CHECK(router.withheld() == "release 100.64.0.0/16\n");
+    CHECK(router.fenced("100.64.0.0/16"_p));
+    CHECK(pass.revision == current_revision(*router.database));
+    CHECK(pass.changes == 0);
+    CHECK(router.noted == 0);
+}
+
+TEST_CASE("enforcement: beside what is withheld, revocations and rights go on") {
+    Guarded router;
+    router.grant("c1");
+    router.follow();
+    router.remove("100.64.0.0/16"_p);
+    router.follow();
+    router.revoke("c1");
+    committed(*router.database, [](Change& change) { assign(change, "c2", "100.64.3.8"_p, {}, false); });
+    router.grant("c2");
+    router.follow();
+    CHECK(router.withheld() == "release 100.64.0.0/16\n");
+    CHECK_FALSE(is_exempt(router.enforcement.applied(), "100.64.3.7"_p, now()));
+    CHECK(is_exempt(router.enforcement.applied(), "100.64.3.8"_p, now()));
+}
+
+TEST_CASE("enforcement: a confirmation lets exactly that go") {
+    Guarded router;
+    router.remove("100.64.0.0/16"_p);
+    router.follow();
+    REQUIRE(router.enforcement.guard().confirm(router.enforcement.guard().withheld()->digest, now()));
+    router.follow();
+    CHECK(router.withheld().empty());
+    CHECK_FALSE(router.fenced("100.64.0.0/16"_p));
+    router.remove("2001:db8:100::/40"_p);
+    router.follow();
+    CHECK(router.withheld() == "release 2001:db8:100::/40\n");
+}
+
+TEST_CASE("enforcement: what was confirmed with its revision goes on every router") {
+    Guarded router;
+    committed(*router.database, [](Change& change) {
+        remove_pool(change, "100.64.0.0/16"_p);
+        confirm_openings(change, "release 100.64.0.0/16\n");
+    });
+    router.remove("2001:db8:100::/40"_p);
+    router.follow();
+    CHECK(router.withheld() == "release 2001:db8:100::/40\n");
+    CHECK_FALSE(router.fenced("100.64.0.0/16"_p));
+    // Once it has passed it covers nothing any more.
+    committed(*router.database, [](Change& change) { add_pool(change, "100.64.0.0/16"_p, {}, Action::drop); });
+    router.follow();
+    router.remove("100.64.0.0/16"_p);
+    router.follow();
+    CHECK(router.withheld() == "release 100.64.0.0/16\nrelease 2001:db8:100::/40\n");
+}
+
+TEST_CASE("enforcement: an empty database after a foreign flush opens nothing") {
+    Guarded router;
+    const Fence before = router.enforcement.applied();
+    router.kernel.remove();
+    empty_everything(*router.database);
+    SECTION("healed first") {
+        router.enforcement.verify(now(), false);
+        CHECK(router.fenced("100.64.0.0/16"_p));
+    }
+    SECTION("found by the pass") {}
+    router.enforcement.compare_all();
+    router.follow();
+    CHECK(router.fenced("100.64.0.0/16"_p));
+    CHECK(closed_space(router.kernel.read()) == closed_space(before));
+    CHECK(router.kernel.read().sets.at("relay4") == before.sets.at("relay4"));
+}
+
+TEST_CASE("enforcement: a new process measures against the last good fence, not the flushed kernel") {
+    Guarded router;
+    const Fence last = router.enforcement.applied();
+    router.kernel.remove();
+    empty_everything(*router.database);
+    Enforcement fresh(router.kernel, {}, Guard({}));
+    fresh.take();
+    fresh.measure_against({last, router.enforcement.revision().value()});
+    fresh.follow(*router.database, now());
+    CHECK(closed_space(router.kernel.read()) == closed_space(last));
+    CHECK(fresh.guard().withheld());
+}
+
+TEST_CASE("enforcement: a plan shows what would be withheld, and changes nothing") {
+    Guarded router;
+    router.remove("100.64.0.0/16"_p);
+    const InForce last{router.enforcement.applied(), *router.enforcement.revision()};
+    const Plan plan = make_plan(*router.database, router.kernel, {}, last, Guard({}), now());
+    REQUIRE(plan.withheld);
+    CHECK(plan.withheld->digest == digest_of(parse_widening("release 100.64.0.0/16\n")));
+    CHECK(plan.changes.empty());
+    CHECK_FALSE(router.enforcement.guard().withheld());
+}
