@@ -23,11 +23,12 @@ std::string exported(Database& database, What what, Format format, const std::op
 }
 
 ImportCounts imported(Database& database, const std::string& text, Format format, const std::string& source,
-                      bool replace = false) {
+                      std::optional<What> replaced = {}) {
     std::istringstream in(text);
     ImportOptions options;
     options.format = format;
-    options.replace = replace;
+    options.replace = replaced.has_value();
+    options.what = replaced;
     std::optional<Change> change;
     const ImportCounts counts =
         import_records([&]() -> Change& { return change.emplace(database, alice, "import", std::nullopt, source); },
@@ -99,7 +100,8 @@ TEST_CASE("export: imports as unchanged, in every kind, format and mode") {
             for (const bool replace : {false, true}) {
                 CAPTURE(static_cast<int>(what), static_cast<int>(format), replace);
                 const std::string text = exported(*database, what, format);
-                const ImportCounts counts = imported(*database, text, format, "crm", replace);
+                const ImportCounts counts =
+                    imported(*database, text, format, "crm", replace ? std::optional(what) : std::nullopt);
                 CHECK(counts.unchanged > 0);
                 CHECK(counts == ImportCounts{0, 0, counts.unchanged, 0, 0});
             }
