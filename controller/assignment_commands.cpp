@@ -6,6 +6,7 @@
 #include "controller/enforced.hpp"
 #include "controller/facts_shown.hpp"
 #include "subscribers/customer.hpp"
+#include "subscribers/text.hpp"
 
 namespace smtpfence {
 
@@ -49,6 +50,14 @@ Json taken_json(const std::vector<Assignment>& taken) {
     Json all = Json::array();
     for (const Assignment& one : taken) all.push_back({{"customer", one.customer}, {"prefix", one.prefix.text()}});
     return all;
+}
+
+// Whoever releases an address of a subnet may think that it is free now.
+void warn_still_held(Invocation& run, const Prefix& prefix, Instant time) {
+    const auto wider = holder(run.database(), prefix, time);
+    if (!wider) return;
+    run.output().warn(fmt::format("{} lies inside {}, which customer {} still holds: smtpfence release {} ends that",
+                                  prefix.text(), wider->prefix.text(), quoted(wider->customer), wider->prefix.text()));
 }
 
 }  // namespace
@@ -102,6 +111,7 @@ Execution release_command(CLI::App& app) {
             } else {
                 unchanged.push_back(prefix.text());
                 parts.push_back(fmt::format("nobody held {}", prefix.text()));
+                warn_still_held(run, prefix, change.time());
             }
         }
         return commit_and_answer(run, change, wait,

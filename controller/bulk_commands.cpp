@@ -215,6 +215,7 @@ void write_pbl(Invocation& run, bool text, Instant at) {
 int run_export(Invocation& run, const ExportWords& words) {
     const Instant at = now();
     const auto source = given(words.has_source, words.source);
+    if (source) check_text("source", *source);
     if (const auto what = find_what(words.what)) {
         const Format format = export_format(run, words);
         const Reading reading(run.database());

@@ -109,6 +109,7 @@ AuditFilter parse_filter(const AuditWords& words) {
     if (filter.customer) check_customer_id(*filter.customer);
     if (words.has_prefix->count() > 0) filter.prefix = Prefix::parse(words.prefix);
     filter.operator_name = given(words.has_operator, words.operator_name);
+    if (filter.operator_name) check_text("operator", *filter.operator_name);
     if (words.has_since->count() > 0) filter.since = parse_instant(words.since);
     if (words.has_until->count() > 0) filter.until = parse_instant(words.until);
     return filter;

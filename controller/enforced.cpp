@@ -25,7 +25,6 @@ std::optional<Seconds> wait_limit(const WaitOptions& options) {
 
 int commit_and_answer(Invocation& run, Change& change, std::optional<Seconds> wait, Json thing,
                       const std::string& text) {
-    const bool repeated = change.empty();
     const Revision revision = change.commit();
     const SteadyTime committed = std::chrono::steady_clock::now();
     std::vector<Awaited> routers;
@@ -34,9 +33,7 @@ int commit_and_answer(Invocation& run, Change& change, std::optional<Seconds> wa
     thing["routers"] = json_of(routers);
     run.output().result(thing,
                         fmt::format("{}; {}", text, wait ? sentence(routers) : fmt::format("revision {}", revision)));
-    // What held already is no news, and without any router there is nobody who could lag behind.
-    if (!wait || (repeated && routers.empty())) return 0;
-    if (all_enforce(routers)) return 0;
+    if (!wait || all_enforce(routers)) return 0;
     // The sentence above says so to people; whoever asked for less is told as well.
     if (run.output().quiet() || run.output().style() != Style::table) run.output().warn(sentence(routers));
     return exit_not_enforced;

@@ -6,6 +6,7 @@
 #include "controller/enforced.hpp"
 #include "controller/facts_shown.hpp"
 #include "subscribers/customer.hpp"
+#include "subscribers/text.hpp"
 
 namespace smtpfence {
 
@@ -49,11 +50,9 @@ Grant parse_grant(const GrantOptions& options) {
     return grant;
 }
 
-void warn_holds_nothing(Invocation& run, const std::string& customer, const std::vector<std::string>& similar) {
-    const std::string near =
-        similar.empty() ? "no known id is like it" : fmt::format("known ids like it: {}", fmt::join(similar, ", "));
-    run.output().warn(
-        fmt::format("{} holds no address: the exemption lies dormant until one is assigned; {}", customer, near));
+void warn_holds_nothing(Invocation& run, const std::string& customer) {
+    run.output().warn(fmt::format("customer {} holds no address: the exemption lies dormant until one is assigned; {}",
+                                  quoted(customer), nearest_customers(run.database(), customer)));
 }
 
 // " (100.64.3.7/32, 2001:db8::/56)"
@@ -72,7 +71,7 @@ Execution write_grant(CLI::App& app, const char* words, Write write) {
         Change change(database, run.actor(), words, grant.reason);
         const bool wrote = write(change, grant);
         const auto prefixes = held_prefixes(database, grant.customer);
-        if (prefixes.empty()) warn_holds_nothing(run, grant.customer, similar_customers(database, grant.customer));
+        if (prefixes.empty()) warn_holds_nothing(run, grant.customer);
         const std::string until = format_instant(exemption(database, grant.customer).value().until);
         return commit_and_answer(
             run, change, wait,

@@ -1,8 +1,5 @@
 #include "controller/facts_shown.hpp"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 namespace smtpfence {
 
 Json shown(const Exemption& e, Instant at) {
@@ -34,15 +31,6 @@ Json shown(const Attempts& seen) {
             {"sources", std::move(sources)},
             {"first_seen", format_instant(seen.first_seen)},
             {"last_seen", format_instant(seen.last_seen)}};
-}
-
-void require_customer(Database& database, const std::string& customer) {
-    if (customer_exists(database, customer)) return;
-    const auto similar = similar_customers(database, customer);
-    throw Refused(Refusal::not_found,
-                  fmt::format("customer \"{}\" is unknown: {}", visible(customer),
-                              similar.empty() ? "see smtpfence customer list"
-                                              : fmt::format("known ids like it: {}", fmt::join(similar, ", "))));
 }
 
 }  // namespace smtpfence

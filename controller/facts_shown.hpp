@@ -12,7 +12,4 @@ Json shown(const Assignment&);
 /// "attempts", "sources", "first_seen", "last_seen".
 Json shown(const Attempts&);
 
-/// Throws Refused (not_found), naming known ids that look like it.
-void require_customer(Database&, const std::string& customer);
-
 }  // namespace smtpfence

@@ -25,6 +25,7 @@ void check_text(std::string_view what, std::string_view text) {
         throw Refused(Refusal::invalid, fmt::format("{} {}: {}", what, quoted(text), why));
     };
     if (text.empty()) refuse("must not be empty");
+    if (text.find_first_not_of(' ') == std::string_view::npos) refuse("must not be blank");
     if (text.size() > 1000) refuse(fmt::format("must have at most 1,000 bytes, this has {}", text.size()));
     if (!is_utf8(text)) refuse("must be UTF-8");
     if (has_control(text)) refuse("must not have control characters");
@@ -83,13 +84,17 @@ std::vector<std::string> similar_customers(Database& database, std::string_view 
     return slips;
 }
 
-void refuse_unknown_customer(Database& database, std::string_view customer) {
+std::string nearest_customers(Database& database, std::string_view customer) {
     std::string known;
     for (const std::string& id : similar_customers(database, customer))
         known += (known.empty() ? "" : ", ") + quoted(id);
+    return known.empty() ? "'customer list' shows the known ones" : "did you mean " + known + "?";
+}
+
+void require_customer(Database& database, std::string_view customer) {
+    if (customer_exists(database, customer)) return;
     throw Refused(Refusal::not_found,
-                  fmt::format("unknown customer {}: {}", quoted(customer),
-                              known.empty() ? "'customer list' shows the known ones" : "did you mean " + known + "?"));
+                  fmt::format("unknown customer {}: {}", quoted(customer), nearest_customers(database, customer)));
 }
 
 void each_customer(Database& database, Instant at, const std::function<void(const CustomerLine&)>& each) {

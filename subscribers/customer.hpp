@@ -14,15 +14,18 @@ namespace smtpfence {
 /// 1 to 255 bytes of UTF-8 without control characters or outer spaces. Throws Refused (invalid), quoting the id safely.
 void check_customer_id(std::string_view);
 /// Other text that is stored (reason, ticket, note, name): UTF-8 without control characters, at most 1,000 bytes, not
-/// empty. `what` names the field in the message. Throws Refused (invalid).
+/// blank. `what` names the field in the message. Throws Refused (invalid).
 void check_text(std::string_view what, std::string_view);
 
 bool customer_exists(Database&, std::string_view customer);
 /// Makes the customer at his first mention, with an audit entry. False: known already. The id must have passed
 /// check_customer_id.
 bool mention_customer(Change&, const std::string& customer);
-/// Refused (not_found), with ids that look like it.
-[[noreturn]] void refuse_unknown_customer(Database&, std::string_view customer);
+/// Throws Refused (not_found), with ids that look like it.
+void require_customer(Database&, std::string_view customer);
+/// The known ids that look like `customer`, as the end of a message: "did you mean 'c1', 'c12'?", or where ids are
+/// shown.
+std::string nearest_customers(Database&, std::string_view customer);
 /// Up to three known ids that look like `customer` (same beginning or one slip away), for warnings.
 std::vector<std::string> similar_customers(Database&, std::string_view customer);
 

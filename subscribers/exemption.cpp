@@ -2,10 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
-#include "subscribers/customer.hpp"
-#include "subscribers/facts.hpp"
+#include "subscribers/rows.hpp"
 
 namespace smtpfence {
 
@@ -23,21 +20,6 @@ Exemption exemption_of(const Row& row) {
             .revoked = row.instant(8),
             .revoke_reason = row.optional_text(9),
             .source = std::string(row.text(10))};
-}
-
-/// Writes the row and its audit entry.
-void put_exemption(Change& change, const std::optional<Exemption>& before, const Exemption& after) {
-    change.database().query(
-        "INSERT INTO exemption (customer, reason, ticket, asked_by, granted_by, since, until, counted_from, revoked,"
-        " revoke_reason, source) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-        " ON CONFLICT (customer) DO UPDATE SET reason = excluded.reason, ticket = excluded.ticket,"
-        " asked_by = excluded.asked_by, granted_by = excluded.granted_by, since = excluded.since,"
-        " until = excluded.until, counted_from = excluded.counted_from, revoked = excluded.revoked,"
-        " revoke_reason = excluded.revoke_reason, source = excluded.source",
-        {after.customer, after.reason, optional_value(after.ticket), optional_value(after.asked_by), after.granted_by,
-         to_number(after.since), to_number(after.until), to_number(after.counted_from), optional_value(after.revoked),
-         optional_value(after.revoke_reason), after.source});
-    change.record(Object::exemption, after.customer, {}, before ? facts(*before) : nlohmann::json(), facts(after));
 }
 
 Instant end_of(const Grant& grant, Instant from) {
@@ -79,27 +61,25 @@ bool grant_exemption(Change& change, const Grant& grant) {
                         quoted(grant.customer), format_instant(held->until), quoted(held->reason)));
     }
     mention_customer(change, grant.customer);
-    put_exemption(change, held,
-                  {.customer = grant.customer,
-                   .reason = grant.reason,
-                   .ticket = grant.ticket,
-                   .asked_by = grant.asked_by,
-                   .granted_by = change.actor().operator_name.value_or(change.actor().login),
-                   .since = change.time(),
-                   .until = until,
-                   .counted_from = change.time(),
-                   .revoked = {},
-                   .revoke_reason = {},
-                   .source = change.source()});
+    put(change, held,
+        Exemption{.customer = grant.customer,
+                  .reason = grant.reason,
+                  .ticket = grant.ticket,
+                  .asked_by = grant.asked_by,
+                  .granted_by = change.actor().operator_name.value_or(change.actor().login),
+                  .since = change.time(),
+                  .until = until,
+                  .counted_from = change.time(),
+                  .revoked = {},
+                  .revoke_reason = {},
+                  .source = change.source()});
     return true;
 }
 
 bool renew_exemption(Change& change, const Grant& grant) {
     check(grant);
     const Instant until = end_of(grant, change.time());
-    if (!customer_exists(change.database(), grant.customer)) {
-        refuse_unknown_customer(change.database(), grant.customer);
-    }
+    require_customer(change.database(), grant.customer);
     const auto held = exemption(change.database(), grant.customer);
     if (!held || !held->active(change.time())) {
         throw Refused(Refusal::not_found, fmt::format("customer {} has no active exemption: 'exempt grant' gives one",
@@ -113,21 +93,21 @@ bool renew_exemption(Change& change, const Grant& grant) {
     renewed.counted_from = change.time();
     renewed.source = change.source();
     if (renewed == *held) return false;
-    put_exemption(change, held, renewed);
+    put(change, held, renewed);
     return true;
 }
 
 bool revoke_exemption(Change& change, std::string_view customer, std::string_view reason) {
     check_customer_id(customer);
     check_text("reason", reason);
-    if (!customer_exists(change.database(), customer)) refuse_unknown_customer(change.database(), customer);
+    require_customer(change.database(), customer);
     const auto held = exemption(change.database(), customer);
     if (!held || !held->active(change.time())) return false;
     Exemption revoked = *held;
     revoked.revoked = change.time();
     revoked.revoke_reason = reason;
     revoked.source = change.source();
-    put_exemption(change, held, revoked);
+    put(change, held, revoked);
     return true;
 }
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "subscribers/customer.hpp"
 #include "subscribers/facts.hpp"
+#include "subscribers/rows.hpp"
 
 namespace smtpfence {
 
@@ -21,19 +21,6 @@ Relay relay_of(const Row& row) {
 Pool pool_of(const Row& row) {
     return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), parse_action(row.text(3)),
             std::string(row.text(4))};
-}
-
-std::optional<Relay> find_relay(Database& database, const Prefix& prefix) {
-    std::optional<Relay> found;
-    database.query("SELECT first, length, note, source FROM relay WHERE first = $1 AND length = $2",
-                   {bytes(prefix.first_key()), length_of(prefix)}, [&](const Row& row) { found = relay_of(row); });
-    return found;
-}
-std::optional<Pool> find_pool(Database& database, const Prefix& prefix) {
-    std::optional<Pool> found;
-    database.query("SELECT first, length, name, action, source FROM pool WHERE first = $1 AND length = $2",
-                   {bytes(prefix.first_key()), length_of(prefix)}, [&](const Row& row) { found = pool_of(row); });
-    return found;
 }
 
 bool exists(Database& database, std::string_view sql) {
@@ -71,9 +58,7 @@ bool add_relay(Change& change, const Prefix& prefix, const std::optional<std::st
                                   prefix.text(), old->note ? quoted(*old->note) : "none"));
     }
     const Relay relay{prefix, note, change.source()};
-    change.database().query("INSERT INTO relay (first, length, note, source) VALUES ($1, $2, $3, $4)",
-                            {bytes(prefix.first_key()), length_of(prefix), optional_value(note), relay.source});
-    change.record(Object::relay, {}, prefix, nullptr, facts(relay));
+    put(change, {}, relay);
     return true;
 }
 
@@ -120,10 +105,7 @@ bool add_pool(Change& change, const Prefix& prefix, const std::optional<std::str
                                   prefix.text(), old->name ? quoted(*old->name) : "none"));
     }
     const Pool pool{prefix, name, action, change.source()};
-    change.database().query(
-        "INSERT INTO pool (first, length, name, action, source) VALUES ($1, $2, $3, $4, $5)",
-        {bytes(prefix.first_key()), length_of(prefix), optional_value(name), std::string(word(action)), pool.source});
-    change.record(Object::pool, {}, prefix, nullptr, facts(pool));
+    put(change, {}, pool);
     return true;
 }
 
@@ -137,9 +119,7 @@ bool set_pool(Change& change, const Prefix& prefix, Action action) {
     Pool pool = *old;
     pool.action = action;
     pool.source = change.source();
-    change.database().query("UPDATE pool SET action = $3, source = $4 WHERE first = $1 AND length = $2",
-                            {bytes(prefix.first_key()), length_of(prefix), std::string(word(action)), pool.source});
-    change.record(Object::pool, {}, prefix, facts(*old), facts(pool));
+    put(change, old, pool);
     return true;
 }
 
@@ -164,6 +144,16 @@ std::optional<Pool> pool_of(Database& database, const Prefix& prefix) {
         if (auto pool = find_pool(database, prefix.widened(static_cast<uint8_t>(length)))) return pool;
     }
     return {};
+}
+
+std::optional<Prefix> past_pool_of(Database& database, const Prefix& prefix) {
+    std::optional<Prefix> found;
+    for (int length = prefix.length(); length > 0 && !found; --length) {
+        const Prefix wider = prefix.widened(static_cast<uint8_t>(length));
+        database.query("SELECT 1 FROM change WHERE first = $1 AND length = $2 AND object = 'pool' LIMIT 1",
+                       {bytes(wider.first_key()), length_of(wider)}, [&](const Row&) { found = wider; });
+    }
+    return found;
 }
 
 const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix& prefix) {

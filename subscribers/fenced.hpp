@@ -58,6 +58,8 @@ std::vector<Pool> pools(Database&);
 std::optional<Pool> pool_of(Database&, const Prefix&);
 /// The same among `pools`, which must be in prefix order; nullptr: none.
 const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix&);
+/// The longest prefix that is or was a pool, as the change log knows, and contains all of `prefix`.
+std::optional<Prefix> past_pool_of(Database&, const Prefix&);
 
 /// Relays that lie inside a pool, one warning each (policy.md row 15), and what else is legal but unlikely to be meant.
 std::vector<std::string> doubts(const std::vector<Relay>&, const std::vector<Pool>&);

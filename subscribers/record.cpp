@@ -213,6 +213,13 @@ Record record_from(const Fields& fields, std::optional<What> what) {
     return record;
 }
 
+// A header, or a row that begins with plain text.
+bool looks_like_csv(std::string_view line) {
+    const std::string_view first = line.substr(0, line.find(','));
+    const bool plain = first.find_first_of("{}[]\":") == std::string_view::npos;
+    return find_key(first).has_value() || (plain && first.size() < line.size());
+}
+
 bool blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
 
 // The fields that a record has, in the order of an export, as text.
@@ -262,6 +269,7 @@ bool Fields::add(RecordKey key, std::string_view value) {
 RecordParser::RecordParser(Format format, std::optional<What> what) : format_(format), what_(what) {}
 
 void RecordParser::parse_header(std::string_view line) {
+    if (line.front() == '{') refuse("no CSV header: this looks like JSON lines, which are --format jsonl");
     split_csv(line, values_);
     unsigned seen = 0;
     std::vector<RecordKey> columns;
@@ -311,6 +319,7 @@ std::optional<Record> RecordParser::parse(std::string_view line) {
     if (format_ == Format::csv) {
         parse_row(line);
     } else {
+        if (looks_like_csv(line)) refuse("not valid JSON: this looks like CSV, which is --format csv");
         FlatObject object(fields_);
         nlohmann::json::sax_parse(line.begin(), line.end(), &object);
     }

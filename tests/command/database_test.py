@@ -191,6 +191,12 @@ class Bulk(ProgramCase):
                              errors="surrogateescape")
                 self.assertEqual(self.revision(), 0)
 
+    def test_a_file_of_the_other_format_is_recognised(self):
+        for form, text, other in [("jsonl", "op,prefix\nrelay,203.0.113.10\n", "csv"), ("jsonl", "customer\nc1\n", "csv"),
+                                  ("csv", '{"op":"relay","prefix":"203.0.113.10"}\n', "jsonl")]:
+            with self.subTest(form=form, text=text):
+                self.refused(INVALID, "import", "-", "--format", form, input=text, saying=f"which {'is' if other == 'csv' else 'are'} --format {other}")
+
     def test_a_wrong_header(self):
         self.refused(INVALID, "import", "-", "--format", "csv", "--what", "assignments", input="customer,address\nc1,100.64.3.7\n",
                      saying="line 1")

@@ -113,8 +113,14 @@ class Assignments(ProgramCase):
                          ([{"customer": "c1", "prefix": "100.64.3.7/32"}], ["100.64.3.8/32"]))
         before = self.revision()
         self.assertIn("nobody held", self.run_program("release", "100.64.3.7").out)
-        self.run_program("release", "2001:db8:1000::/36")  # only the exact prefix
+        self.assertEqual(self.run_program("release", "2001:db8:1000::/36").err, "")  # only the exact prefix
         self.assertEqual(self.revision(), before)
+
+    def test_releasing_an_address_of_a_wider_assignment_warns_of_it(self):
+        self.run_program("assign", "c1", "100.64.3.0/24")
+        warned = self.run_program("release", "100.64.3.7").err
+        self.assertIn("100.64.3.7/32 lies inside 100.64.3.0/24, which customer 'c1' still holds", warned)
+        self.assertIn("smtpfence release 100.64.3.0/24", warned)
 
     def test_waiting_without_a_router(self):
         self.populate()
@@ -164,6 +170,24 @@ class Exemptions(ProgramCase):
         self.assertEqual(self.revision(), before)
         self.refused(CONFLICT, *self.grant, "--ticket", "T-2", saying="exempt renew")
 
+    def test_what_held_already_is_not_enforced_without_a_router_either(self):
+        self.populate()
+        for words in (("exempt", "grant", "c1", "--reason", "x"), ("exempt", "revoke", "c2", "--reason", "x"),
+                      ("assign", "c2", "100.64.3.8", "--wait", "1s"), ("release", "100.64.3.9", "--wait", "1s")):
+            self.call("assign", "c2", "100.64.3.8")
+            for _ in range(2):
+                with self.subTest(words=words):
+                    self.assertIn("no router has reported", self.run_program(*words, code=NOT_ENFORCED).out)
+        self.run_program("exempt", "grant", "c1", "--reason", "x", "--no-wait")
+
+    def test_an_unknown_customer_is_told_the_nearest_ids_everywhere(self):
+        self.populate()
+        for words in (("customer", "show", "c2"), ("exempt", "show", "c2"), ("explain", "c2"),
+                      ("exempt", "renew", "c2", "--reason", "x"), ("exempt", "revoke", "c2", "--reason", "x")):
+            with self.subTest(words=words):
+                self.refused(NOT_FOUND, *words, saying="unknown customer 'c2': did you mean 'c1'?")
+        self.refused(NOT_FOUND, "customer", "show", "zzz", saying="unknown customer 'zzz': 'customer list' shows the known ones")
+
     def test_grant_without_a_router_stays_committed(self):
         self.populate()
         result = self.run_program(*self.grant[:-1], code=NOT_ENFORCED)
@@ -177,7 +201,7 @@ class Exemptions(ProgramCase):
         self.populate()
         result = self.run_program("exempt", "grant", "c11", "--reason", "x", "--no-wait")
         self.assertIn("holds no address", result.err)
-        self.assertIn("c1", result.err.partition("like it")[2])
+        self.assertIn("c1", result.err.partition("did you mean ")[2])
 
     def test_renew(self):
         self.populate()

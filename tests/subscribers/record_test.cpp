@@ -204,7 +204,14 @@ TEST_CASE("RecordParser: a wrong header") {
     CHECK_THAT(header("customer,prefix", {}), StartsWith("wrong header: no column op"));
     CHECK_THAT(header("customer", What::assignments), StartsWith("wrong header: assignments need the column prefix"));
     CHECK_THAT(header("assign,c1,100.64.3.7", {}), StartsWith("wrong header: unknown column 'assign'"));
-    CHECK_THAT(header(R"({"op":"relay","prefix":"203.0.113.10"})", {}), Contains("quote inside"));
+    CHECK_THAT(header(R"({"op":"relay","prefix":"203.0.113.10"})", {}), Contains("--format jsonl"));
+    RecordParser lines(Format::jsonl, {});
+    for (const char* csv : {"op,customer,prefix", "customer", "assign,c1,100.64.3.7"}) {
+        CHECK_THAT(refusal(lines, csv), Contains("--format csv"));
+    }
+    for (const char* broken : {"nonsense", R"({"op":"assign",)", "[1,2]", R"("a,b",c)"}) {
+        CHECK_THAT(refusal(lines, broken), !Contains("--format"));
+    }
 }
 
 TEST_CASE("record_json and record_csv: what is written reads back as the same record") {
