@@ -1,10 +1,13 @@
 // explain: blocked or not, by which rule, who holds it, and what the kernel really holds.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "controller/commands.hpp"
 #include "controller/explanation.hpp"
 #include "controller/facts_shown.hpp"
+#include "controller/fenced_policy.hpp"
+#include "controller/router_lock.hpp"
 
 namespace smtpfence {
 
@@ -45,33 +48,46 @@ public:
         if (!wanted) return;
         try {
             kernel_ = open_kernel();
+            look_for_table();
         } catch (const KernelError& error) {
             give_up(error.what());
         }
     }
 
+    /// nullopt: it can't be asked.
     std::optional<Judgement> judgement(const Prefix& line, const std::optional<Prefix>& to) {
         if (!kernel_) return std::nullopt;
         try {
-            auto found = kernel_judgement(*kernel_, relay_prefixes(), pool_prefixes(), line, to);
-            if (!found) give_up("no table inet smtpfence with these relays and pools is in this kernel");
-            return found;
+            return kernel_judgement(*kernel_, line, to);
         } catch (const KernelError& error) {
             give_up(error.what());
             return std::nullopt;
         }
     }
 
+    /// This is a router, and its kernel holds nothing of what the database asks.
+    bool table_gone() const { return table_gone_; }
+
 private:
-    std::vector<Prefix> relay_prefixes() {
+    void look_for_table() {
+        const Policy asked = fenced_policy(run_.database());
+        if (holds_any(*kernel_, asked.relays, prefixes(asked.pools))) return;
+        const std::string none = "no table inet smtpfence with these relays and pools is in this kernel";
+        if (!is_router()) return give_up(none);
+        table_gone_ = !asked.relays.empty() || !asked.pools.empty();
+        if (table_gone_) run_.output().warn(none + ": nothing is fenced on this router; smtpfence apply makes it");
+    }
+    static std::vector<Prefix> prefixes(const std::vector<std::pair<Prefix, Action>>& pools) {
         std::vector<Prefix> all;
-        for (const Relay& relay : relays(run_.database())) all.push_back(relay.prefix);
+        for (const auto& [prefix, action] : pools) all.push_back(prefix);
         return all;
     }
-    std::vector<Prefix> pool_prefixes() {
-        std::vector<Prefix> all;
-        for (const Pool& pool : pools(run_.database())) all.push_back(pool.prefix);
-        return all;
+    bool is_router() {
+        const Configuration& configuration = run_.configuration();
+        const auto all = reports(run_.database());
+        return RouterLock::ever_held(configuration.state_directory) ||
+               std::any_of(all.begin(), all.end(),
+                           [&](const Report& report) { return report.router == configuration.router; });
     }
     void give_up(const std::string& why) {
         kernel_.reset();
@@ -80,6 +96,7 @@ private:
 
     Invocation& run_;
     std::unique_ptr<Kernel> kernel_;
+    bool table_gone_ = false;
 };
 
 bool agree(const Judgement& a, const Judgement& b) { return a.verdict == b.verdict && a.exempt == b.exempt; }
@@ -90,7 +107,8 @@ Json explain(Invocation& run, KernelWitness& witness, const Question& question, 
     Judgement judgement = desired_judgement(found, run.configuration().border, line, question.to);
     const auto kernel = witness.judgement(line, question.to);
     // Where both agree, the kernel's own names of sets are the ones to look for.
-    if (kernel && agree(judgement, *kernel)) judgement = *kernel;
+    const bool agrees = kernel && !witness.table_gone() && agree(judgement, *kernel);
+    if (agrees) judgement = *kernel;
     std::optional<Instant> until;
     if (found.policy.rights.size() == 1) until = found.policy.rights.front().until;
     return {{"address", subject.is_address() ? subject.short_text() : subject.text()},
@@ -103,7 +121,7 @@ Json explain(Invocation& run, KernelWitness& witness, const Question& question, 
             {"exemption", found.exemption ? shown(*found.exemption, question.at) : Json()},
             {"exempt", judgement.exempt},
             {"exempt_until", json_of(until)},
-            {"kernel_agrees", kernel ? Json(agree(judgement, *kernel)) : Json()},
+            {"kernel_agrees", kernel ? Json(agrees) : Json()},
             {"kernel_verdict", kernel ? Json(word(kernel->verdict)) : Json()},
             {"revision", current_revision(run.database())},
             {"at", format_instant(question.at)},
@@ -182,21 +200,63 @@ bool looks_like_address(const std::string& text) {
             std::count(text.begin(), text.end(), '.') == 3);
 }
 
-// The prefixes that the argument is about: itself, or what the customer holds.
-std::vector<Prefix> subjects(Invocation& run, const Words& words, Instant at) {
-    if (!words.customer) {
-        try {
-            return {Prefix::parse(words.subject)};
-        } catch (const Refused&) {
-            if (looks_like_address(words.subject) && !customer_exists(run.database(), words.subject)) throw;
-        }
+// What the argument is about.
+struct Subject {
+    bool customer = false;
+    std::vector<Prefix> prefixes;  // of a customer: all that he holds
+};
+
+bool is_customer(Invocation& run, const Words& words) {
+    if (words.customer) return true;
+    try {
+        Prefix::parse(words.subject);
+        return false;
+    } catch (const Refused&) {
+        if (looks_like_address(words.subject) && !customer_exists(run.database(), words.subject)) throw;
+        return true;
+    }
+}
+
+Subject find_subject(Invocation& run, const Words& words, Instant at) {
+    Subject subject{is_customer(run, words), {}};
+    if (!subject.customer) {
+        subject.prefixes.push_back(Prefix::parse(words.subject));
+        return subject;
     }
     check_customer_id(words.subject);
     require_customer(run.database(), words.subject);
-    std::vector<Prefix> held;
-    each_assignment(run.database(), words.subject, at, [&](const Assignment& one) { held.push_back(one.prefix); });
-    if (held.empty()) run.output().note(fmt::format("{} holds no address at {}", words.subject, format_instant(at)));
-    return held;
+    each_assignment(run.database(), words.subject, at,
+                    [&](const Assignment& held) { subject.prefixes.push_back(held.prefix); });
+    if (subject.prefixes.empty()) {
+        run.output().note(fmt::format("{} holds no address at {}", words.subject, format_instant(at)));
+    }
+    return subject;
+}
+
+// One answer stands for all of a prefix. Where it can't, who asked for that prefix is refused; what a customer holds is
+// answered for all the same.
+void require_one_answer(Invocation& run, const Subject& subject, Instant at) {
+    for (const Prefix& prefix : subject.prefixes) {
+        if (prefix.is_address()) continue;
+        const auto parts = parts_inside(run.database(), prefix, at);
+        if (parts.empty()) continue;
+        const std::string why =
+            fmt::format("{} has parts with an answer of their own, like {}: ask for the part or one address",
+                        prefix.text(), fmt::join(parts, ", "));
+        if (!subject.customer) throw Refused(Refusal::conflict, why);
+        run.output().warn(why + "; here is its first address");
+    }
+}
+
+// No packet has an IPv4 and an IPv6 address. Of a customer only what can reach --to is answered for.
+void require_one_family(Subject& subject, const Question& question) {
+    if (!question.to) return;
+    const auto other = [&](const Prefix& prefix) { return prefix.family() != question.to->family(); };
+    if (!subject.customer && other(subject.prefixes.front())) {
+        throw Refused(Refusal::usage, fmt::format("--to {}: {} is of the other address family",
+                                                  question.to->short_text(), subject.prefixes.front().text()));
+    }
+    std::erase_if(subject.prefixes, other);
 }
 
 }  // namespace
@@ -213,11 +273,13 @@ Execution explain_command(CLI::App& app) {
         const Question question = parse_question(*words);
         const Border& border = run.configuration().border;
         const Reading reading(run.database());
-        const auto about = subjects(run, *words, question.at);
+        Subject subject = find_subject(run, *words, question.at);
+        require_one_family(subject, question);
+        require_one_answer(run, subject, question.at);
         KernelWitness witness(run, question.current());
         std::vector<Json> items;
-        for (const Prefix& prefix : about) items.push_back(explain(run, witness, question, prefix));
-        if (run.output().style() != Style::table && items.size() != 1) {
+        for (const Prefix& prefix : subject.prefixes) items.push_back(explain(run, witness, question, prefix));
+        if (run.output().style() != Style::table && subject.customer) {
             print_list(run, items);
         } else {
             for (const Json& item : items) print_card(run, item);

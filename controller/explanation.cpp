@@ -1,11 +1,14 @@
 #include "controller/explanation.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 
 #include "rules/layout.hpp"
 #include "subscribers/audit.hpp"
 #include "subscribers/facts.hpp"
+#include "subscribers/text.hpp"
 
 namespace smtpfence {
 
@@ -101,12 +104,11 @@ Judgement desired_judgement(const Circumstances& found, const Border& border, co
     return judge(fence, lookup_in(fence), line, to);
 }
 
-std::optional<Judgement> kernel_judgement(Kernel& kernel, const std::vector<Prefix>& known_relays,
-                                          const std::vector<Prefix>& known_pools, const Prefix& line,
-                                          const std::optional<Prefix>& to) {
-    if (!has_one(kernel, "relay4", "relay6", known_relays) && !has_one(kernel, "pool4", "pool6", known_pools)) {
-        return std::nullopt;
-    }
+bool holds_any(Kernel& kernel, const std::vector<Prefix>& relays, const std::vector<Prefix>& pools) {
+    return has_one(kernel, "relay4", "relay6", relays) || has_one(kernel, "pool4", "pool6", pools);
+}
+
+Judgement kernel_judgement(Kernel& kernel, const Prefix& line, const std::optional<Prefix>& to) {
     const std::vector<ExemptSet> sets = possible_exempt_sets(line.family());
     Fence layout;
     for (const ExemptSet& set : sets)
@@ -114,6 +116,20 @@ std::optional<Judgement> kernel_judgement(Kernel& kernel, const std::vector<Pref
     layout.chains = chains_with(sets);
     return judge(
         layout, [&](const std::string& set, const Key& key) { return kernel.find(set, key); }, line, to);
+}
+
+std::vector<std::string> parts_inside(Database& database, const Prefix& prefix, Instant at) {
+    constexpr size_t enough = 3;
+    std::vector<std::string> all;
+    const auto add = [&](const Prefix& part, const std::string& text) {
+        if (part != prefix && prefix.contains(part) && all.size() < enough) all.push_back(text);
+    };
+    for (const Pool& pool : pools(database)) add(pool.prefix, "pool " + pool.prefix.text());
+    for (const Relay& relay : relays(database)) add(relay.prefix, "relay " + relay.prefix.text());
+    for (const Assignment& held : held_within(database, prefix, at, enough + 1)) {
+        add(held.prefix, fmt::format("{} of customer {}", held.prefix.text(), quoted(held.customer)));
+    }
+    return all;
 }
 
 }  // namespace smtpfence

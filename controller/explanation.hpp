@@ -23,10 +23,15 @@ Circumstances circumstances(Database&, const Prefix& line, const std::optional<P
 /// The verdict that the database asks for.
 Judgement desired_judgement(const Circumstances&, const Border&, const Prefix& line, const std::optional<Prefix>& to);
 
-/// The verdict that the kernel gives, asked by key. nullopt when the kernel holds none of `known`, so that there is no
-/// table of ours. Throws KernelError.
-std::optional<Judgement> kernel_judgement(Kernel&, const std::vector<Prefix>& known_relays,
-                                          const std::vector<Prefix>& known_pools, const Prefix& line,
-                                          const std::optional<Prefix>& to);
+/// Whether the kernel holds any of these relays and pools, asked by key: else there is no table of ours. Throws
+/// KernelError.
+bool holds_any(Kernel&, const std::vector<Prefix>& relays, const std::vector<Prefix>& pools);
+
+/// The verdict that the kernel gives, asked by key; without a table everything passes. Throws KernelError.
+Judgement kernel_judgement(Kernel&, const Prefix& line, const std::optional<Prefix>& to);
+
+/// What lies inside `prefix` and may have an answer of its own: the first few pools, relays and assignments, for
+/// people.
+std::vector<std::string> parts_inside(Database&, const Prefix&, Instant at);
 
 }  // namespace smtpfence

@@ -58,4 +58,8 @@ bool RouterLock::held(const std::string& state_directory) {
     return taken;
 }
 
+bool RouterLock::ever_held(const std::string& state_directory) {
+    return access(lock_path(state_directory).c_str(), F_OK) == 0;
+}
+
 }  // namespace smtpfence

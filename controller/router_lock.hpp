@@ -18,6 +18,8 @@ public:
 
     /// Whether some process holds it now.
     static bool held(const std::string& state_directory);
+    /// Whether some process ever did: this machine is a router.
+    static bool ever_held(const std::string& state_directory);
 
 private:
     int descriptor_ = -1;

@@ -110,18 +110,21 @@ TEST_CASE("explanation: the kernel answers by key, whatever its exemption sets w
     world.grant("c1");
     ModelKernel kernel(now());
     const std::vector<Prefix> relays = {"203.0.113.10"_p}, pools = {"100.64.0.0/16"_p};
-    CHECK_FALSE(kernel_judgement(kernel, relays, pools, "100.64.3.7"_p, {}));
+    CHECK_FALSE(holds_any(kernel, relays, pools));
+    CHECK(kernel_judgement(kernel, "100.64.3.7"_p, {}).verdict == Action::pass);
 
     Enforcement enforcement(kernel, {});
     enforcement.take();
     enforcement.follow(*world.database, now());
     const size_t readings = kernel.readings;
-    const auto exempted = kernel_judgement(kernel, relays, pools, "100.64.3.7"_p, {});
-    REQUIRE(exempted);
-    CHECK(exempted->exempt);
-    CHECK(kernel_judgement(kernel, relays, pools, "100.64.3.8"_p, {})->verdict == Action::drop);
-    CHECK(kernel_judgement(kernel, relays, pools, "100.64.8.8"_p, {})->verdict == Action::observe);
-    CHECK(kernel_judgement(kernel, relays, pools, "100.64.3.8"_p, "203.0.113.10"_p)->verdict == Action::pass);
+    CHECK(holds_any(kernel, relays, {}));
+    CHECK(holds_any(kernel, {}, pools));
+    CHECK_FALSE(holds_any(kernel, {"203.0.113.99"_p}, {"100.99.0.0/16"_p}));
+    const auto exempted = kernel_judgement(kernel, "100.64.3.7"_p, {});
+    CHECK(exempted.exempt);
+    CHECK(kernel_judgement(kernel, "100.64.3.8"_p, {}).verdict == Action::drop);
+    CHECK(kernel_judgement(kernel, "100.64.8.8"_p, {}).verdict == Action::observe);
+    CHECK(kernel_judgement(kernel, "100.64.3.8"_p, "203.0.113.10"_p).verdict == Action::pass);
     CHECK(kernel.readings == readings);  // never by dumping
 
     kernel.meddle([](Fence& table) {
@@ -129,11 +132,19 @@ TEST_CASE("explanation: the kernel answers by key, whatever its exemption sets w
         set.key() = "exempt4_32_131072";
         table.sets.insert(std::move(set));
     });
-    const auto grown = kernel_judgement(kernel, relays, pools, "100.64.3.7"_p, {});
-    CHECK(grown->exempt);
-    CHECK(grown->element == "100.64.3.7 in exempt4_32_131072");
-    CHECK(grown->rule == "ip saddr @exempt4_32_131072 return");
+    const auto grown = kernel_judgement(kernel, "100.64.3.7"_p, {});
+    CHECK(grown.exempt);
+    CHECK(grown.element == "100.64.3.7 in exempt4_32_131072");
+    CHECK(grown.rule == "ip saddr @exempt4_32_131072 return");
 
     kernel.meddle([](Fence& table) { table.sets["exempt4_32_131072"].elements.clear(); });
-    CHECK(kernel_judgement(kernel, relays, pools, "100.64.3.7"_p, {})->verdict == Action::drop);
+    CHECK(kernel_judgement(kernel, "100.64.3.7"_p, {}).verdict == Action::drop);
+}
+
+TEST_CASE("explanation: parts of a prefix that have an answer of their own") {
+    World world;
+    CHECK(parts_inside(*world.database, "192.0.2.0/24"_p, now()).empty());
+    CHECK(parts_inside(*world.database, "100.64.3.7"_p, now()).empty());
+    const auto parts = parts_inside(*world.database, "100.64.0.0/16"_p, now());
+    CHECK(parts == std::vector<std::string>{"pool 100.64.8.0/24", "100.64.3.7/32 of customer 'c1'"});
 }
