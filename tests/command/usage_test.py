@@ -10,7 +10,7 @@ COMMANDS = [
     "init", "relay add", "relay remove", "relay list", "pool add", "pool set", "pool remove", "pool list",
     "customer show", "customer list", "assign", "release", "assignment list", "exempt grant", "exempt renew",
     "exempt revoke", "exempt show", "exempt list", "import", "export", "revert", "audit", "check", "plan", "apply", "run",
-    "status", "router list", "router forget", "explain", "attempts", "clear",
+    "status", "router list", "router forget", "explain", "probe", "attempts", "clear",
 ]
 
 
@@ -49,12 +49,14 @@ class WrongUse(ProgramCase):
                       ("import", "-"), ("import", "--format", "csv"), ("export",), ("revert",), ("router", "forget"),
                       ("import", "-", "--format", "jsonl", "--mode", "replace"), ("explain",), ("clear",),
                       ("--output",), ("relay", "list", "--output"), ("status", "--watch"),
-                      ("export", "--what", "pbl", "--source", "crm"), ("export", "--what", "pools", "--output", "json")]:
+                      ("export", "--what", "pbl", "--source", "crm"), ("export", "--what", "pools", "--output", "json"),
+                      ("plan", "--format", "nft", "--output", "json"), ("plan", "--output", "csv", "--format", "nft"),
+                      ("explain", "100.64.3.7", "--to", "2001:db8::1")]:
             with self.subTest(words=words):
                 self.refused(USAGE, *words)
 
     def test_commands_of_later_releases_are_unknown(self):
-        for words in [("restore",), ("probe",), ("suspects",), ("report",), ("status", "--check"), ("init", "--roles"),
+        for words in [("restore",), ("suspects",), ("report",), ("status", "--check"), ("init", "--roles"),
                       ("apply", "--confirm"), ("pool", "remove", "100.64.0.0/10", "--confirm"),
                       ("revert", "1", "--confirm")]:
             with self.subTest(words=words):
@@ -73,7 +75,11 @@ class WrongUse(ProgramCase):
                       ("assign", "c" * 256, "100.64.3.7"), ("assign", "c1", "100.64.3.7", "--until", "2020-01-01T00:00:00Z"),
                       ("assign", "c1", "100.64.3.7", "--until", "2030-01-01T00:00:00"),
                       ("assign", "c1", "100.64.3.7", "--wait", "5"), ("assign", "c1", "100.64.3.7", "--wait", "0s"),
-                      ("exempt", "grant", "c1", "--reason", ""), ("exempt", "grant", "c1", "--reason", "x", "--for", "-1d"),
+                      ("exempt", "grant", "c1", "--reason", ""), ("exempt", "grant", "c1", "--reason", "  "),
+                      ("exempt", "grant", "c1", "--reason", "x", "--ticket", " "), ("exempt", "revoke", "c1", "--reason", " "),
+                      ("exempt", "grant", "c1", "--reason", "x", "--asked-by", " "), ("--operator", " ", "relay", "list"),
+                      ("audit", "--operator", ""), ("export", "--what", "pools", "--source", ""),
+                      ("exempt", "grant", "c1", "--reason", "x", "--for", "-1d"),
                       ("exempt", "grant", "c1", "--reason", "x", "--for", "1.5d"),
                       ("exempt", "grant", "c1", "--reason", "x", "--until", "tomorrow"),
                       ("exempt", "grant", "c1", "--reason", "x", "--until", "2020-01-01T00:00:00Z"),
@@ -90,7 +96,7 @@ class WrongUse(ProgramCase):
                 self.refused(INVALID, *words)
 
     def test_a_word_that_is_no_command_is_named(self):
-        for words, named, help_of in [(("probe",), "unknown command 'probe'", "smtpfence --help"),
+        for words, named, help_of in [(("suspects",), "unknown command 'suspects'", "smtpfence --help"),
                                       (("exempt", "grnat", "c1"), "unknown command 'grnat'", "smtpfence exempt --help"),
                                       (("--output", "json", "pools", "list"), "unknown command 'pools'", "smtpfence --help"),
                                       (("--confg=x",), "unknown option '--confg=x'", "smtpfence --help")]:
