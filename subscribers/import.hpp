@@ -6,8 +6,9 @@
 //   exemption gets 365 days). Rows that already hold so are not written and keep their source.
 // replace: the file is the final state of its source, in any order: all kinds of objects, or the one that --what names
 //   (a file of assignments alone takes the same source's pools away, unless --what says that it is about assignments).
-//   Rows of that source that it doesn't name are removed: assignments released, exemptions revoked. Left out keys have their defaults: no `until`, no name, no note, action drop. A row of another source is a conflict, unless
-//   the record says "take". `release` and `revoke` are refused: what is left out is released and revoked.
+//   Rows of that source that it doesn't name are removed: assignments released, exemptions revoked. Left out keys have
+//   their defaults: no `until`, no name, no note, action drop. A row of another source is a conflict, unless the record
+//   says "take". `release` and `revoke` are refused: what is left out is released and revoked.
 // exempt, in both: never moves an expiry without an `until` of its own, and never revives what was revoked or ran out
 //   unless `ticket` or `until` is another one. A record that says what its source said before (the change log knows) is
 //   no news: where somebody else changed the exemption since, it is skipped. In replace mode an exemption of another
