@@ -12,7 +12,7 @@
 #include <memory>
 #include <system_error>
 
-#include "controller/commands.hpp"
+#include "controller/guarded_change.hpp"
 #include "subscribers/import.hpp"
 
 namespace smtpfence {
@@ -152,6 +152,7 @@ int run_import(Invocation& run, const ImportWords& words) {
         options.progress = [&](int64_t bytes, int64_t records) { bar.draw(bytes, records); };
         counts = import_records(begin, database, input.stream(), words.source, options);
     }
+    if (change) judge_openings(run, *change, words.confirm);
     Revision revision = 0;
     if (change && !words.dry_run) {
         revision = change->commit();
@@ -262,7 +263,7 @@ Execution import_command(CLI::App& app) {
                "only assignments, pools, relays or exemptions: records need no op, and replace is about them only")
             ->type_name("WHAT");
     app.add_flag("--dry-run", words->dry_run, "check and count, write nothing");
-    app.add_flag("--confirm", words->confirm, "an empty file in replace mode is meant");
+    declare_confirm(app, words->confirm, "; so is an empty file in replace mode");
     return [=](Invocation& run) { return run_import(run, *words); };
 }
 

@@ -9,6 +9,7 @@
 #include "controller/commands.hpp"
 #include "controller/connected.hpp"
 #include "controller/fenced_policy.hpp"
+#include "controller/guarded_change.hpp"
 #include "rules/bypass.hpp"
 #include "subscribers/audit.hpp"
 #include "subscribers/schema.hpp"
@@ -178,11 +179,12 @@ Execution check_command(CLI::App& app) {
 Execution revert_command(CLI::App& app) {
     struct Words {
         Text revision;
-        bool dry_run = false;
+        bool dry_run = false, confirmed = false;
     };
     auto words = std::make_shared<Words>();
     app.add_option("REVISION", words->revision, "number of the revision, as audit shows it")->required();
     app.add_flag("--dry-run", words->dry_run, "check and count, write nothing");
+    declare_confirm(app, words->confirmed);
     return [=](Invocation& run) {
         const Revision wanted = parse_revision(words->revision);
         Database& database = run.database(OpenMode::write);
@@ -191,6 +193,7 @@ Execution revert_command(CLI::App& app) {
         {
             Change change(database, run.actor(), "revert", fmt::format("opposite of revision {}", wanted));
             objects = revert(change, wanted);
+            judge_openings(run, change, words->confirmed);
             if (!words->dry_run) revision = change.commit();
         }
         if (words->dry_run) revision = current_revision(database);

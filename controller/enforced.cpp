@@ -28,7 +28,10 @@ int commit_and_answer(Invocation& run, Change& change, std::optional<Seconds> wa
     const Revision revision = change.commit();
     const SteadyTime committed = std::chrono::steady_clock::now();
     std::vector<Awaited> routers;
-    if (wait) routers = await_routers(run.database(), revision, committed, *wait);
+    if (wait) {
+        const auto prefixes = parse_prefixes(thing.at("prefixes").get<std::vector<std::string>>());
+        routers = await_routers(run.database(), revision, committed, *wait, prefixes);
+    }
     thing["revision"] = revision;
     thing["routers"] = json_of(routers);
     run.output().result(thing,

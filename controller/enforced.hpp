@@ -17,8 +17,8 @@ std::shared_ptr<WaitOptions> declare_wait(CLI::App&, const char* by_default);
 /// nullopt: not at all. Throws Refused (invalid).
 std::optional<Seconds> wait_limit(const WaitOptions&);
 
-/// Commits, waits as long as asked and prints `thing` with "revision" and "routers" filled in; for people `text` and
-/// what the routers do. Returns 0, or 6 when somebody was waited for in vain.
+/// Commits, waits as long as asked for the "prefixes" of `thing` and prints it with "revision" and "routers" filled in;
+/// for people `text` and what the routers do. Returns 0, or 6 when somebody was waited for in vain.
 int commit_and_answer(Invocation&, Change&, std::optional<Seconds> wait, Json thing, const std::string& text);
 
 /// Texts of the prefixes that a customer holds now.

@@ -6,6 +6,7 @@
 #include "controller/commands.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/fenced_policy.hpp"
+#include "controller/guarded_change.hpp"
 #include "subscribers/customer.hpp"
 #include "subscribers/fenced.hpp"
 
@@ -40,7 +41,7 @@ int print(Invocation& run, const char* object, const char* done, const char* not
 struct PrefixOptions {
     std::vector<std::string> prefixes;
     Text note, name, action;
-    bool all = false;
+    bool all = false, confirmed = false;
 };
 
 CLI::Option* declare_prefixes(CLI::App& app, const std::shared_ptr<PrefixOptions>& options) {
@@ -64,6 +65,7 @@ Execution relay_add(CLI::App& app) {
     auto options = std::make_shared<PrefixOptions>();
     declare_prefixes(app, options)->required();
     CLI::Option* note = app.add_option("--note", options->note, "text for people")->type_name("TEXT");
+    declare_confirm(app, options->confirmed);
     return [=](Invocation& run) {
         const auto prefixes = parse_prefixes(options->prefixes);
         const auto text = given(note, options->note);
@@ -71,6 +73,7 @@ Execution relay_add(CLI::App& app) {
         const RelayLimits limits = run.configuration().relay;
         Change change(run.database(OpenMode::write), run.actor(), "relay add");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return add_relay(change, p, text, limits); });
+        judge_openings(run, change, options->confirmed);
         const Revision revision = change.commit();
         warn_doubts(run);
         return print(run, "relay", "added", "was there already", sorted, revision);
@@ -109,6 +112,7 @@ Execution pool_add(CLI::App& app) {
            "--action", options->action,
            "what happens to port 25: drop (default), reject, observe (let through, counted) or pass (never fenced)")
         ->type_name("ACTION");
+    declare_confirm(app, options->confirmed);
     return [=](Invocation& run) {
         const auto prefixes = parse_prefixes(options->prefixes);
         const Action action = parse_action(options->action);
@@ -116,6 +120,7 @@ Execution pool_add(CLI::App& app) {
         if (text) check_text("name", *text);
         Change change(run.database(OpenMode::write), run.actor(), "pool add");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return add_pool(change, p, text, action); });
+        judge_openings(run, change, options->confirmed);
         const Revision revision = change.commit();
         warn_doubts(run);
         return print(run, "pool", "added", "was there already", sorted, revision);
@@ -127,6 +132,7 @@ Execution pool_set(CLI::App& app) {
     declare_prefixes(app, options);
     app.add_flag("--all", options->all, "every pool instead of the named ones");
     app.add_option("--action", options->action, "drop, reject, observe or pass")->type_name("ACTION")->required();
+    declare_confirm(app, options->confirmed);
     return [=](Invocation& run) {
         if (options->all == !options->prefixes.empty()) {
             throw Refused(Refusal::usage, "pool set: name the pools, or say --all");
@@ -139,6 +145,7 @@ Execution pool_set(CLI::App& app) {
             if (prefixes.empty()) run.output().warn("there is no pool: 'pool add' makes one");
         }
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return set_pool(change, p, action); });
+        judge_openings(run, change, options->confirmed);
         const Revision revision = change.commit();
         warn_doubts(run);
         return print(run, "pool", "changed", fmt::format("was {} already", word(action)).c_str(), sorted, revision);
@@ -148,10 +155,12 @@ Execution pool_set(CLI::App& app) {
 Execution pool_remove(CLI::App& app) {
     auto options = std::make_shared<PrefixOptions>();
     declare_prefixes(app, options)->required();
+    declare_confirm(app, options->confirmed);
     return [=](Invocation& run) {
         const auto prefixes = parse_prefixes(options->prefixes);
         Change change(run.database(OpenMode::write), run.actor(), "pool remove");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return remove_pool(change, p); });
+        judge_openings(run, change, options->confirmed);
         return print(run, "pool", "removed", "was not there", sorted, change.commit());
     };
 }

@@ -25,11 +25,24 @@ std::string why_behind(const Report& report, Revision wanted) {
     return fmt::format("still at revision {}, not yet at {}", report.revision, wanted);
 }
 
+// Why a router that reached the revision lets none of `prefixes` pass; "": it does.
+std::string why_withheld(Database& database, const Report& report, const std::vector<Prefix>& prefixes) {
+    if (!report.guard) return "";
+    const std::vector<Prefix> withheld = withheld_of(database, report.router, prefixes);
+    if (withheld.empty()) return "";
+    const Json guard = Json::parse(*report.guard, nullptr, false);
+    return fmt::format(
+        "guard: {}{} is withheld: {}; if that is meant: smtpfence apply --confirm={}", withheld.front().text(),
+        withheld.size() > 1 ? fmt::format(" and {} more", withheld.size() - 1) : "",
+        guard.is_object() ? guard.value("reason", "?") : "?", guard.is_object() ? guard.value("digest", "?") : "?");
+}
+
 // Brings the answers up to the reports. Returns whether a live router is still behind.
-bool update(std::vector<Awaited>& answers, const std::vector<Report>& all, Revision wanted, SteadyTime committed) {
+bool update(std::vector<Awaited>& answers, Database& database, const std::vector<Prefix>& prefixes, Revision wanted,
+            SteadyTime committed) {
     const Instant time = now();
     bool behind = false;
-    for (const Report& report : all) {
+    for (const Report& report : reports(database)) {
         auto answer =
             std::find_if(answers.begin(), answers.end(), [&](const Awaited& a) { return a.router == report.router; });
         if (answer == answers.end()) answer = answers.insert(answers.end(), Awaited{report.router, false, 0, ""});
@@ -38,7 +51,8 @@ bool update(std::vector<Awaited>& answers, const std::vector<Report>& all, Revis
             answer->reason = fmt::format("no heartbeat since {}: see its journal, or smtpfence router forget {}",
                                          format_instant(report.heartbeat), report.router);
         } else if (report.revision >= wanted) {
-            *answer = {report.router, true, milliseconds_since(committed), ""};
+            const std::string withheld = why_withheld(database, report, prefixes);
+            *answer = {report.router, withheld.empty(), milliseconds_since(committed), withheld};
         } else {
             answer->reason = why_behind(report, wanted);
             behind = true;
@@ -49,14 +63,15 @@ bool update(std::vector<Awaited>& answers, const std::vector<Report>& all, Revis
 
 }  // namespace
 
-std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTime committed, Seconds limit) {
+std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTime committed, Seconds limit,
+                                   const std::vector<Prefix>& prefixes) {
     std::vector<Awaited> answers;
     auto pause = shortest_pause;
     SteadyTime read{};
     for (bool behind = true;;) {
         if (database.changed() || steady_clock::now() - read >= reread) {
             read = steady_clock::now();
-            behind = update(answers, reports(database), wanted, committed);
+            behind = update(answers, database, prefixes, wanted, committed);
         }
         if (!behind || steady_clock::now() - committed >= limit) break;
         std::this_thread::sleep_for(pause);

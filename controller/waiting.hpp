@@ -22,9 +22,10 @@ struct Awaited {
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 /// Waits until each router whose heartbeat is younger than heartbeat_limit reports `revision` or a later one, at most
-/// `limit` from `committed` on. The others are answered for at once. In the order of names; empty: no router has ever
-/// reported.
-std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit);
+/// `limit` from `committed` on. The others are answered for at once, and so are those whose guard withholds one of
+/// `prefixes` (the reason begins with "guard"). In the order of names; empty: no router has ever reported.
+std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit,
+                                   const std::vector<Prefix>& prefixes = {});
 
 /// True when there is a router and all of them enforce.
 bool all_enforce(const std::vector<Awaited>&);

@@ -68,6 +68,7 @@ void Change::record(Object object, const std::optional<std::string>& customer, c
              optional_value(reason_), source_});
     }
     ++items_;
+    touched_[static_cast<size_t>(object)] = true;
     database_.query(
         "INSERT INTO change (revision, item, object, customer, first, length, before, after)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

@@ -8,6 +8,7 @@
 //
 // A change that records nothing takes no revision and writes nothing.
 
+#include <array>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -60,6 +61,8 @@ public:
                 const nlohmann::json& before, const nlohmann::json& after);
 
     bool empty() const { return items_ == 0; }
+    /// Whether an entry about such an object was recorded.
+    bool touched(Object object) const { return touched_[static_cast<size_t>(object)]; }
 
     /// Commits and returns the revision that now holds (the old one when nothing was recorded).
     Revision commit();
@@ -73,6 +76,7 @@ private:
     Instant time_;
     Revision revision_ = 0;
     int64_t items_ = 0;
+    std::array<bool, 5> touched_{};  ///< by object
     bool open_ = false;
 };
 

@@ -26,7 +26,8 @@ std::vector<std::pair<Prefix, Action>> pool_actions(Database& database) {
     return result;
 }
 
-/// The right of exactly this prefix at `now`.
+}  // namespace
+
 std::optional<Instant> right_of(Database& database, const Prefix& prefix, Instant now) {
     std::optional<Instant> until;
     database.query(
@@ -38,14 +39,8 @@ std::optional<Instant> right_of(Database& database, const Prefix& prefix, Instan
     return until;
 }
 
-}  // namespace
-
-Policy read_policy(Database& database, Instant now) {
-    const Reading reading(database);
-    Policy policy;
-    policy.revision = current_revision(database);
-    policy.relays = relay_prefixes(database);
-    policy.pools = pool_actions(database);
+std::deque<Right> read_rights(Database& database, Instant now) {
+    std::deque<Right> rights;
     // From the exemptions, which are few, to what their customers hold; in the order of the ids (hence the +, which
     // keeps exemption_until out), so that the walk along assignment_customer goes forward only.
     database.query(
@@ -54,10 +49,19 @@ Policy read_policy(Database& database, Instant now) {
         " AND a.customer = e.customer AND (a.until IS NULL OR a.until > $1)",
         {to_number(now)}, [&](const Row& row) {
             const Instant until = std::min(to_instant(row.integer(2)), row.instant(3).value_or(Instant::max()));
-            policy.rights.push_back({Prefix::from_key(row.blob(0), row.integer(1)), until});
+            rights.push_back({Prefix::from_key(row.blob(0), row.integer(1)), until});
         });
-    std::sort(policy.rights.begin(), policy.rights.end(),
-              [](const Right& a, const Right& b) { return a.prefix < b.prefix; });
+    std::sort(rights.begin(), rights.end(), [](const Right& a, const Right& b) { return a.prefix < b.prefix; });
+    return rights;
+}
+
+Policy read_policy(Database& database, Instant now) {
+    const Reading reading(database);
+    Policy policy;
+    policy.revision = current_revision(database);
+    policy.relays = relay_prefixes(database);
+    policy.pools = pool_actions(database);
+    policy.rights = read_rights(database, now);
     return policy;
 }
 
@@ -141,11 +145,9 @@ bool add_held(Database& database, size_t limit, Touched& touched) {
     return touched.prefixes.size() <= limit;
 }
 
-}  // namespace
-
-std::optional<PolicyDelta> read_delta(Database& database, Revision since, Instant since_time, Instant now,
-                                      size_t limit) {
-    const Reading reading(database);
+/// Within a transaction of the caller.
+std::optional<PolicyDelta> delta_since(Database& database, Revision since, Instant since_time, Instant now,
+                                       size_t limit) {
     PolicyDelta delta;
     delta.revision = current_revision(database);
     if (!reaches_back(database, since, delta.revision, since_time, now)) return {};
@@ -157,6 +159,19 @@ std::optional<PolicyDelta> read_delta(Database& database, Revision since, Instan
     if (touched.pools) delta.pools = pool_actions(database);
     for (const Prefix& prefix : touched.prefixes) delta.rights.emplace_back(prefix, right_of(database, prefix, now));
     return delta;
+}
+
+}  // namespace
+
+std::optional<PolicyDelta> read_delta(Database& database, Revision since, Instant since_time, Instant now,
+                                      size_t limit) {
+    const Reading reading(database);
+    return delta_since(database, since, since_time, now, limit);
+}
+
+std::optional<PolicyDelta> read_delta(Change& change, size_t limit) {
+    const Revision since = change.revision() - (change.empty() ? 0 : 1);
+    return delta_since(change.database(), since, change.time(), change.time(), limit);
 }
 
 std::optional<Instant> next_end(Database& database, Instant now) {

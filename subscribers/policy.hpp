@@ -43,6 +43,14 @@ struct PolicyDelta {
 /// prefixes were touched, so that read_policy is the better way.
 std::optional<PolicyDelta> read_delta(Database&, Revision since, Instant since_time, Instant now, size_t limit);
 
+/// What a change has done so far, before its commit. nullopt: as above.
+std::optional<PolicyDelta> read_delta(Change&, size_t limit);
+
+/// Until when exactly this prefix is exempt at `now`; nullopt: it is not.
+std::optional<Instant> right_of(Database&, const Prefix&, Instant now);
+/// All of them, as in Policy; not a view of its own: also within a Reading or a Change.
+std::deque<Right> read_rights(Database&, Instant now);
+
 /// When the next right ends by itself after `now`, or a little earlier: it looks at no more than 1,000 assignments.
 /// nullopt: none ends.
 std::optional<Instant> next_end(Database&, Instant now);

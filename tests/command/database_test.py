@@ -114,7 +114,7 @@ class Audit(ProgramCase):
         self.populate()
         self.run_program("exempt", "grant", "c1", "--reason", "x", "--no-wait")
         self.run_program("exempt", "revoke", "c1", "--reason", "y", "--no-wait")
-        self.run_program("pool", "set", "100.64.0.0/10", "--action", "observe")
+        self.run_program("pool", "set", "100.64.0.0/10", "--action", "observe", "--confirm")
         *_, revoked, changed = self.run_program("audit").out.splitlines()
         self.assertRegex(revoked, r"exempt revoke +exemption c1 +y +changed revoke_reason")
         self.assertRegex(changed, r"pool set +pool 100\.64\.0\.0/10 +- +changed action: drop -> observe")
@@ -123,7 +123,7 @@ class Audit(ProgramCase):
 class Revert(ProgramCase):
     def test_puts_back_and_says_what_changed_since(self):
         self.populate()
-        self.run_program("pool", "set", "100.64.0.0/10", "--action", "observe")  # revision 4
+        self.run_program("pool", "set", "100.64.0.0/10", "--action", "observe", "--confirm")  # revision 4
         self.assertEqual(self.json("revert", "4", "--dry-run")["objects"], 1)
         self.assertEqual(self.listed("pool", "list")[0]["action"], "observe")
         done = self.json("revert", "4")
@@ -222,7 +222,7 @@ class Bulk(ProgramCase):
         counts = self.load(assigned, *words, "--what", "assignments")
         self.assertEqual((counts["added"], counts["removed"]), (1, 1))
         self.assertTrue(self.json("exempt", "show", "c1")["active"])
-        counts = self.load(assigned, *words)
+        counts = self.load(assigned, *words, "--confirm")  # it takes the pool away
         self.assertEqual((counts["unchanged"], counts["removed"]), (1, 3))
         self.assertEqual(self.listed("pool", "list") + self.listed("relay", "list") + self.listed("exempt", "list"), [])
         self.assertEqual(self.json("exempt", "show", "c1")["revoke_reason"], "no longer in the file of source crm")

@@ -133,7 +133,7 @@ class Apply(KernelCase):
         self.configuration = self.write("config.toml", f'router = "edge1"\nstate_directory = "{self.path("state")}"\n'
                                         '[interfaces]\nsubscriber = ["bng0"]\n')
         self.start()
-        self.run_program("pool", "set", "--all", "--action", "observe")
+        self.run_program("pool", "set", "--all", "--action", "observe", "--confirm")
         service, self.configuration = self.configuration, self.write("desk.toml", "")  # which knows no interfaces
         self.run_program("relay", "remove", "203.0.113.10", "2001:db8:25::/64")
         self.configuration = service

@@ -32,7 +32,7 @@ class Fenced(ProgramCase):
     def test_the_last_relay_stays_while_a_pool_is_closed(self):
         self.populate()
         self.refused(CONFLICT, "relay", "remove", "203.0.113.10", "2001:db8:25::/64")
-        self.run_program("pool", "set", "--all", "--action", "observe")
+        self.run_program("pool", "set", "--all", "--action", "observe", "--confirm")
         self.run_program("relay", "remove", "203.0.113.10", "2001:db8:25::/64")
 
     def test_the_last_relay_stays_while_subscriber_interfaces_are_closed(self):
@@ -49,7 +49,7 @@ class Fenced(ProgramCase):
         result = self.run_program("--quiet", "pool", "add", "100.64.0.0/10")
         self.assertIn(unenforced, result.err)
         self.assertIn("smtpfence relay add", result.err)
-        self.assertEqual(self.run_program("pool", "set", "--all", "--action", "observe").err, "")
+        self.assertEqual(self.run_program("pool", "set", "--all", "--action", "observe", "--confirm").err, "")
         self.assertIn(unenforced, self.run_program("pool", "set", "--all", "--action", "reject").err)
         self.assertEqual(self.run_program("relay", "add", "203.0.113.10").err, "")
 
@@ -67,9 +67,9 @@ class Fenced(ProgramCase):
         self.refused(CONFLICT, "pool", "add", "100.64.0.0/10", "--name", "north", saying="pool set")
         self.assertEqual(self.listed("pool", "list")[0],
                          {"prefix": "100.64.0.0/10", "action": "reject", "name": "north", "source": "manual"})
-        changed = self.json("pool", "set", "100.64.0.0/10", "--action", "pass")
+        changed = self.json("pool", "set", "100.64.0.0/10", "--action", "pass", "--confirm")
         self.assertEqual((changed["changed"], changed["revision"]), (["100.64.0.0/10"], 2))
-        changed = self.json("pool", "set", "--all", "--action", "pass")
+        changed = self.json("pool", "set", "--all", "--action", "pass", "--confirm")
         self.assertEqual((changed["changed"], changed["unchanged"]), (["2001:db8:1000::/36"], ["100.64.0.0/10"]))
         self.refused(NOT_FOUND, "pool", "set", "10.0.0.0/8", "--action", "drop")
         self.assertEqual(self.json("pool", "remove", "100.64.0.0/10")["removed"], ["100.64.0.0/10"])

@@ -56,8 +56,7 @@ class WrongUse(ProgramCase):
                 self.refused(USAGE, *words)
 
     def test_commands_of_later_releases_are_unknown(self):
-        for words in [("suspects",), ("report",), ("status", "--check"), ("init", "--roles"),
-                      ("pool", "remove", "100.64.0.0/10", "--confirm"), ("revert", "1", "--confirm")]:
+        for words in [("suspects",), ("report",), ("status", "--check"), ("init", "--roles")]:
             with self.subTest(words=words):
                 self.refused(USAGE, *words)
 

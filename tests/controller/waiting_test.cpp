@@ -85,3 +85,25 @@ TEST_CASE("waiting: ends as soon as the report of another session arrives") {
     CHECK(answers[0].milliseconds >= 40);
     CHECK(answers[0].milliseconds < 10000);
 }
+
+TEST_CASE("waiting: what a router's guard withholds is answered at once, and only that") {
+    ScratchDatabase database;
+    Report made;
+    made.router = "edge1";
+    made.revision = 5;
+    made.heartbeat = now();
+    made.version = "1";
+    made.guard = R"({"digest":"abc","reason":"it would exempt 50 % of the fenced IPv4 space"})";
+    write_report(*database, made);
+    const std::vector<Prefix> held{Prefix::parse("100.64.3.7"), Prefix::parse("100.64.3.8")};
+    write_withheld(*database, "edge1", held);
+    const auto started = std::chrono::steady_clock::now();
+    const auto answers = await_routers(*database, 5, started, Seconds{30}, held);
+    CHECK(std::chrono::steady_clock::now() - started < 10s);
+    CHECK_FALSE(all_enforce(answers));
+    CHECK(answers.at(0).reason ==
+          "guard: 100.64.3.7/32 and 1 more is withheld: it would exempt 50 % of the fenced IPv4 space; if that is "
+          "meant: smtpfence apply --confirm=abc");
+    CHECK(all_enforce(await_routers(*database, 5, started, Seconds{30}, {Prefix::parse("100.64.3.9")})));
+    CHECK_FALSE(all_enforce(await_routers(*database, 6, started, Seconds{0}, held)));
+}

@@ -157,7 +157,7 @@ class Sessions(PacketCase):
                 self.service.command("pool", "set", pool, "--action", "drop")
                 self.service.enforced(lambda a=a: not self.passed(tcp(a, a.observe, a.server)), "pool set to drop")
                 self.is_cut(session, a.observe, a.server)
-                self.service.command("pool", "set", pool, "--action", "observe")
+                self.service.command("pool", "set", pool, "--action", "observe", "--confirm")
                 self.goes_on(session)
 
     def test_attempts_of_an_observed_customer_are_listed(self):

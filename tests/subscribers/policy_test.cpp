@@ -116,6 +116,31 @@ TEST_CASE("policy: a right that ended is named even when a writer has moved it t
     CHECK(delta->rights == Rights{{"100.64.3.0/24"_p, std::nullopt}, {"100.64.3.7"_p, std::nullopt}});
 }
 
+TEST_CASE("policy: what a change did so far, before its commit") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        assign(change, "c1", "100.64.3.7"_p, {}, false);
+        assign(change, "c2", "100.64.3.8"_p, {}, false);
+        grant(change, "c2", Seconds(3600));
+    });
+    Change change(*database, {"alice", {}, "host"}, "test");
+    CHECK(read_delta(change, 10)->rights.empty());
+    CHECK_FALSE(change.touched(Object::exemption));
+    grant(change, "c1", Seconds(3600));
+    CHECK(change.touched(Object::exemption));
+    CHECK_FALSE(change.touched(Object::pool));
+    const auto delta = read_delta(change, 10);
+    REQUIRE(delta);
+    CHECK(delta->revision == 2);
+    REQUIRE(delta->rights.size() == 1);
+    CHECK(delta->rights.front().first == "100.64.3.7"_p);
+    CHECK(delta->rights.front().second == change.time() + Seconds(3600));
+    CHECK_FALSE(delta->pools);
+    CHECK(read_rights(*database, change.time()).size() == 2);
+    assign(change, "c1", "100.64.3.9"_p, {}, false);
+    CHECK_FALSE(read_delta(change, 1));
+}
+
 TEST_CASE("policy: no difference where the log does not lead") {
     ScratchDatabase database;
     for (int i = 0; i < 3; ++i) {
