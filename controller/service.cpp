@@ -10,7 +10,8 @@
 #include "controller/enforcement.hpp"
 #include "controller/follower.hpp"
 #include "controller/journal.hpp"
-#include "controller/last_good.hpp"
+#include "controller/keeping.hpp"
+#include "controller/lookout.hpp"
 #include "controller/reporter.hpp"
 #include "controller/signals.hpp"
 #include "controller/supervisor.hpp"
@@ -46,7 +47,7 @@ public:
         : options_(options),
           configuration_(configured(options)),
           lock_(configuration_.state_directory),
-          last_good_(configuration_.state_directory),
+          keeping_(configuration_.state_directory),
           kernel_(open_kernel()),
           enforcement_(*kernel_, configuration_.border, Guard(configuration_.guard)),
           follower_(url_of(options, configuration_), configuration_.poll),
@@ -54,11 +55,7 @@ public:
         report_.router = configuration_.router;
         report_.version = SMTPFENCE_VERSION;
         report_.notes = text(kernel_->features());
-        enforcement_.on_commit([this](const Transaction& transaction) {
-            last_good_.append(transaction, now());
-            unkept_ = true;
-            if (narrows(transaction)) unkept_narrowing_ = true;
-        });
+        enforcement_.on_commit([this](const Transaction& transaction) { keeping_.note(transaction, now()); });
     }
 
     int run() {
@@ -83,6 +80,7 @@ private:
         auto last = read_last_good(configuration_.state_directory, now(), complaints);
         for (const std::string& complaint : complaints) journal(Level::error, complaint);
         enforcement_.take();
+        look_around();
         if (!last) return;
         if (!fenced()) {
             report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, last->time));
@@ -102,7 +100,7 @@ private:
         check_kernel(started);
         keep(started);
         check_database(started);
-        synchronise(started);
+        if (keeping_.synchronise(now(), started)) reporter_.hurry();
         supervisor_.tell(status(), fenced(), started);
     }
 
@@ -111,7 +109,7 @@ private:
         if (step == 0s) return;
         journal(Level::warning, fmt::format("the clock was set {} by {}: the ends of rights are set anew",
                                             step > 0s ? "forward" : "back", format_duration(std::chrono::abs(step))));
-        follow_due_ = true;
+        follow_due_ = fence_changed_ = true;
         try {
             enforcement_.clock_stepped(now());
         } catch (const KernelError& error) {
@@ -119,19 +117,41 @@ private:
         }
     }
 
+    void look_around() {
+        if (!lookout_.look(configuration_.border.subscriber)) return;
+        report_.notes = notes_with(text(kernel_->features()), lookout_.warnings());
+        reporter_.hurry();
+    }
+
+    /// Sessions in a flow table don't notice that the fence changed.
+    void end_sessions() {
+        if (!fence_changed_) return;
+        if (const size_t ended = end_offloaded_sessions(enforcement_.applied())) {
+            journal(Level::notice, fmt::format("{} session{} in a flowtable lost the right to port 25 and ended", ended,
+                                               ended == 1 ? "" : "s"));
+        }
+        fence_changed_ = false;
+    }
+
     void check_kernel(Steady::time_point t) {
         if (!kernel_retry_.due(t)) return;
         try {
             const bool thorough = t >= next_verify_;
-            if (thorough) next_verify_ = t + configuration_.verify;
+            if (thorough) {
+                next_verify_ = t + configuration_.verify;
+                look_around();
+                fence_changed_ = true;
+            }
             if (const size_t healed = enforcement_.verify(now(), thorough)) {
                 report_.drift_healed += static_cast<int64_t>(healed);
                 journal(Level::warning,
                         fmt::format("drift: {} differences in the kernel that are not ours were put right", healed),
                         {{"DRIFT", std::to_string(healed)}});
                 reporter_.hurry();
+                fence_changed_ = true;
             }
-            if (enforcement_.expire(now()) > 0) follow_due_ = true;
+            if (enforcement_.expire(now()) > 0) follow_due_ = fence_changed_ = true;
+            end_sessions();
             report_.verified_at = now();
             kernel_retry_.succeeded();
         } catch (const KernelError& error) {
@@ -171,12 +191,13 @@ private:
     size_t follow(Steady::time_point t) {
         try {
             const Pass pass = enforcement_.follow(follower_.session(), now());
+            if (pass.changes > 0) fence_changed_ = true;
+            end_sessions();
             follow_due_ = false;
             report_.last_pass = report_.verified_at = now();
             kernel_retry_.succeeded();
             if (trouble_.reason() || report_.revision != pass.revision) reporter_.hurry();
-            unkept_ = unkept_ || followed_ != pass.revision;
-            followed_ = pass.revision;
+            keeping_.note(pass.revision);
             trouble_.clear(now());
             if (pass.changes > 0) {
                 const std::chrono::duration<double, std::milli> took = Steady::now() - t;
@@ -239,43 +260,14 @@ private:
 
     /// What is in force goes to disk before it is reported.
     void keep(Steady::time_point t) {
-        if (!unkept_ || !enforcement_.revision() || !disk_retry_.due(t)) return;
-        try {
-            last_good_.settle(enforcement_.applied(), enforcement_.guard().openings(), *enforcement_.revision(), now());
-            kept();
-        } catch (const SnapshotError& error) {
-            keeping_failed(error, t);
-        }
-    }
-
-    void synchronise(Steady::time_point t) {
-        if (!disk_retry_.due(t)) return;
-        try {
-            last_good_.synchronise();
-        } catch (const SnapshotError& error) {
-            unkept_ = true;
-            keeping_failed(error, t);
-        }
-    }
-
-    void kept() {
-        unkept_ = unkept_narrowing_ = false;
-        disk_retry_.succeeded();
-        if (disk_.reason()) reporter_.hurry();
-        disk_.clear(now());
-    }
-
-    void keeping_failed(const SnapshotError& error, Steady::time_point t) {
-        disk_retry_.failed(t);
-        if (disk_.reason() != error.what()) reporter_.hurry();
-        disk_.set(error.what(), now());
+        if (keeping_.keep(enforcement_, now(), t)) reporter_.hurry();
     }
 
     void write(size_t changes, Steady::time_point t) {
         // What was taken from somebody is reported only when a reboot could not give it back.
-        if (!unkept_narrowing_) report_.revision = enforcement_.revision().value_or(0);
+        if (!keeping_.owes_narrowing()) report_.revision = enforcement_.revision().value_or(0);
         report_.heartbeat = now();
-        const Trouble& trouble = trouble_.reason() ? trouble_ : disk_;
+        const Trouble& trouble = trouble_.reason() ? trouble_ : keeping_.trouble();
         report_.error = trouble.reason();
         report_.error_since = trouble.reason() ? std::optional(trouble.since()) : std::nullopt;
         try {
@@ -296,7 +288,7 @@ private:
     std::string status() const {
         std::string words = fmt::format("revision {} enforced", enforcement_.revision().value_or(0));
         if (enforcement_.guard().withheld()) words += "; the guard withholds a part, see smtpfence status";
-        const Trouble& trouble = trouble_.reason() ? trouble_ : disk_;
+        const Trouble& trouble = trouble_.reason() ? trouble_ : keeping_.trouble();
         if (!trouble.reason()) return words;
         return fmt::format("since {}: {}; {}", format_instant(trouble.since()), *trouble.reason(), words);
     }
@@ -308,7 +300,7 @@ private:
             next = std::min(next, reporter_.next(t));
             if (follow_due_ && kernel_retry_.due(t)) next = t;
         }
-        if (unkept_ && enforcement_.revision()) next = std::min(next, std::max(t, disk_retry_.at()));
+        next = std::min(next, keeping_.next(t));
         return next;
     }
 
@@ -368,21 +360,20 @@ private:
     Signals signals_;
     Alarm alarm_;
     Supervisor supervisor_;
-    LastGood last_good_;
+    Keeping keeping_;
     std::unique_ptr<Kernel> kernel_;
     Enforcement enforcement_;
     Follower follower_;
     Reporter reporter_;
+    Lookout lookout_;
 
-    Trouble trouble_, disk_;
+    Trouble trouble_;
     Report report_;  ///< as far as it is known between two of them
     bool stopping_ = false;
     bool follow_due_ = true;
+    bool fence_changed_ = true;  ///< since sessions were last ended
     Steady::time_point next_verify_ = Steady::now() + 60s;
-    Retry kernel_retry_{1s}, disk_retry_{1s};
-    bool unkept_ = true;             ///< something is in force that is not in the last good fence
-    bool unkept_narrowing_ = false;  ///< and it took something from somebody
-    Revision followed_ = -1;
+    Retry kernel_retry_{1s};
     std::string noted_digest_;
 };
 

@@ -207,7 +207,7 @@ class Life(ServiceCase):
         holder.close()
         packet = tcp(FAMILIES[0], FAMILIES[0].expert, FAMILIES[0].server)
         self.service.enforced(lambda: not self.network.inject(packet, "home", "internet").arrived, "the revocation")
-        self.assertIn("recovered", self.service.journal())
+        self.service.enforced(lambda: "recovered" in self.service.journal(), "the recovery, in the journal")
 
     def test_a_removed_database_is_said_and_a_restored_one_followed(self):
         self.service.start()

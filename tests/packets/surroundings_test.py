@@ -1,5 +1,5 @@
 """Ways past the fence that no rule in the forward hook can close: bridges, and programs and redirections before it.
-`check` names each. That they are ways past it is shown with frames."""
+`check` names each, and so does `status` where the service runs. That they are ways past it is shown with frames."""
 
 import ctypes
 import os
@@ -162,6 +162,16 @@ class Surroundings(unittest.TestCase):
         self.service.configure(subscriber=("bng0", "bng", "ppp*", "vlan*"))
         self.warned('[interfaces] subscriber "bng" matches no interface now',
                     '[interfaces] subscriber "ppp*" matches no interface now')
+
+    def test_status_shows_what_the_service_finds(self):
+        self.router.ip("link add br0 type bridge", "link set bng0 master br0", "link set up0 master br0")
+        self.service.start()
+        beginning = "subscriber interface bng0 is a port of bridge br0"
+
+        def shown():
+            return [warning[:len(beginning)] for warning in self.service.json("status")["items"][0]["warnings"]]
+        self.service.enforced(lambda: shown() == [beginning], "warning in status")
+        self.assertIn(beginning, self.service.journal())
 
     def test_a_missing_right_to_ask_is_told(self):
         done = self.router.run("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", PROGRAM,
