@@ -28,8 +28,8 @@ def nft(*words, check=True):
 
 class KernelCase(ServiceCase):
     def setUp(self):
+        self.addCleanup(nft, "flush", "ruleset")  # last of all: a running service's table is skipped
         super().setUp()
-        self.addCleanup(nft, "flush", "ruleset")
         self.populate()
 
 
