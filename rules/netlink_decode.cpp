@@ -76,11 +76,12 @@ uint64_t counter_packets(std::string_view expression) {
 DecodedElement decode_element(std::string_view element, KeyKind kind, int64_t now) {
     DecodedElement decoded;
     const std::string_view value = nested_in(nested_in(element, NFTA_SET_ELEM_KEY), NFTA_DATA_VALUE);
-    std::copy_n(value.begin(), std::min(value.size(), decoded.key.bytes.size()), decoded.key.bytes.begin());
+    std::copy_n(value.begin(), std::min(value.size(), size_t{all_bits(kind)} / 8), decoded.key.bytes.begin());
     decoded.key.length = all_bits(kind);
     decoded.end = (number_in(element, NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0;
     if (const auto left = attribute(element, NFTA_SET_ELEM_EXPIRATION)) {
-        decoded.held.until = to_instant((now + static_cast<int64_t>(left->u64()) + 500) / 1000);
+        const auto bounded = static_cast<int64_t>(std::min(left->u64(), uint64_t{INT64_MAX / 2}));
+        decoded.held.until = to_instant((now + bounded + 500) / 1000);
     }
     if (const auto data = attribute(element, NFTA_SET_ELEM_DATA)) {
         decoded.held.action = action_of(nested_in(data->payload, NFTA_DATA_VERDICT));
@@ -190,6 +191,7 @@ void decode_elements(const nlmsghdr& message, KeyKind kind, int64_t now, std::ve
 std::string element_set(const nlmsghdr& message) { return name_in(attributes(message), NFTA_SET_ELEM_LIST_SET); }
 
 std::optional<Key> interval_key(const Key& first, const std::optional<Key>& behind, KeyKind kind) {
+    if (behind && behind->bytes <= first.bytes) return std::nullopt;
     const unsigned bits = all_bits(kind);
     const Key last = last_before(behind, first);
     unsigned length = 0;
