@@ -25,11 +25,16 @@ note() {
 }
 
 sources() { find "${folders[@]}" tests -name '*.cpp' -o -name '*.hpp' | sort; }
-python_files() { find tests packaging -type f \( -name '*.py' -o -path 'tests/*/run' -o -path tests/stock_kernel/unpack \) | sort; }
+# scripts_of INTERPRETER: the files whose first line names it.
+scripts_of() {
+    find dev .ci packaging tests -type f -not -path '*/corpus/*' \
+        -exec awk -v end="$1\$" 'FNR == 1 { if ($0 ~ "^#!" && $0 ~ end) print FILENAME; nextfile }' {} +
+}
+python_files() { { find tests packaging -type f -name '*.py' && scripts_of python3; } | sort -u; }
 
 badly_formatted() { sources | xargs clang-format --dry-run -Werror; }
 
-bad_scripts() { { printf '%s\n' dev .ci/run && find packaging tests -name '*.sh' -o -path 'tests/stock_kernel/*_stage'; } | xargs shellcheck; }
+bad_scripts() { scripts_of sh | xargs shellcheck; }
 
 bad_python() {
     python_files | xargs -n 1 python3 -c 'import ast, sys; ast.parse(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1])'

@@ -1,0 +1,5 @@
+// Import files, --format jsonl.
+
+#include "import_file.hpp"
+
+void smtpfence::fuzz(std::string_view input) { fuzz_file(Format::jsonl, input); }
