@@ -13,6 +13,15 @@ namespace smtpfence {
 
 namespace {
 
+/// Distinguishes the objects of this layout from those of earlier ones, beside which they go in. Letters; it changes
+/// when the meaning of an exemption set or a chain does. A build may name another one to prove the upgrade.
+#ifndef SMTPFENCE_LAYOUT_SUFFIX
+#define SMTPFENCE_LAYOUT_SUFFIX ""
+#endif
+constexpr std::string_view layout_suffix = SMTPFENCE_LAYOUT_SUFFIX;
+
+std::string of_layout(std::string name) { return name.append(layout_suffix); }
+
 constexpr uint32_t attempts_size = 65536;
 constexpr Seconds attempts_timeout{3600};
 
@@ -120,7 +129,7 @@ std::vector<Rule> border_rules() {
                         .tcp_port_is_25(End::source, false)
                         .verdict(NF_ACCEPT)
                         .rule("tcp sport != 25 accept", "not from port 25 as well"));
-    rules.push_back(jump_rule("inbound", "from port 25, or ports out of sight"));
+    rules.push_back(jump_rule(of_layout("inbound"), "from port 25, or ports out of sight"));
     return rules;
 }
 
@@ -133,7 +142,7 @@ std::vector<Rule> other_ports_rules() {
 }
 
 std::vector<Rule> replies_rules() {
-    return {other_protocol_rule(), later_fragment6_rule(), jump_rule("inbound", "what mail servers answer")};
+    return {other_protocol_rule(), later_fragment6_rule(), jump_rule(of_layout("inbound"), "what mail servers answer")};
 }
 
 std::vector<Rule> fragments_rules() {
@@ -144,7 +153,7 @@ std::vector<Rule> fragments_rules() {
                         .verdict(NF_ACCEPT)
                         .rule("ip frag-off & 8191 > 1 accept", later_fragment_comment));
     rules.push_back(jump_rule("outbound", "cuts the tcp header: nobody needs that (RFC 3128)"));
-    rules.push_back(jump_rule("inbound", "cuts the tcp header: nobody needs that (RFC 3128)"));
+    rules.push_back(jump_rule(of_layout("inbound"), "cuts the tcp header: nobody needs that (RFC 3128)"));
     return rules;
 }
 
@@ -185,13 +194,13 @@ std::vector<Rule> inbound_rules(const std::vector<ExemptSet>& exempt) {
 
 std::vector<Rule> drop_rules() {
     // counter packets 0 bytes 0 drop
-    return {jump_rule("attempt", "counts sources"),
+    return {jump_rule(of_layout("attempt"), "counts sources"),
             RuleDraft().counter().verdict(NF_DROP).rule("counter packets 0 bytes 0 drop", "action drop")};
 }
 
 std::vector<Rule> reject_rules() {
     // counter packets 0 bytes 0; meta l4proto tcp reject with tcp reset; drop
-    return {jump_rule("attempt", "counts sources"),
+    return {jump_rule(of_layout("attempt"), "counts sources"),
             RuleDraft().counter().rule("counter packets 0 bytes 0", "action reject"),
             RuleDraft().is_tcp().reset().rule("meta l4proto tcp reject with tcp reset", "answered at once"),
             RuleDraft().verdict(NF_DROP).rule("drop", "ports out of sight: no reset possible")};
@@ -199,8 +208,14 @@ std::vector<Rule> reject_rules() {
 
 std::vector<Rule> observe_rules() {
     // counter packets 0 bytes 0
-    return {jump_rule("attempt", "counts sources"),
+    return {jump_rule(of_layout("attempt"), "counts sources"),
             RuleDraft().counter().rule("counter packets 0 bytes 0", "action observe: back to border, not fenced")};
+}
+
+std::string exempt_name(const ExemptSet& set, std::string_view suffix) {
+    std::string name = "exempt" + digit(set.family);
+    name.append(suffix).append("_").append(std::to_string(set.length));
+    return set.capacity == first_capacity ? name : name + "_" + std::to_string(set.capacity);
 }
 
 bool longest_first(const ExemptSet& a, const ExemptSet& b) {
@@ -212,26 +227,28 @@ bool longest_first(const ExemptSet& a, const ExemptSet& b) {
 }  // namespace
 
 std::string exempt_set_name(Family family, uint8_t length, uint32_t capacity) {
-    std::string name = "exempt" + digit(family) + "_" + std::to_string(length);
-    return capacity == first_capacity ? name : name + "_" + std::to_string(capacity);
+    return exempt_name({family, length, capacity}, layout_suffix);
 }
 
 std::optional<ExemptSet> parse_exempt_set_name(const std::string& name) {
     ExemptSet set{Family::v4, 0, first_capacity};
-    if (name.starts_with("exempt6_")) {
+    if (name.starts_with("exempt6")) {
         set.family = Family::v6;
-    } else if (!name.starts_with("exempt4_")) {
+    } else if (!name.starts_with("exempt4")) {
         return std::nullopt;
     }
     const char* const end = name.data() + name.size();
-    const auto length = std::from_chars(name.data() + 8, end, set.length);
+    const char* const suffix = name.data() + 7;
+    const char* const suffix_end = std::find_if(suffix, end, [](char c) { return c < 'a' || c > 'z'; });
+    if (suffix_end == end || *suffix_end != '_') return std::nullopt;
+    const auto length = std::from_chars(suffix_end + 1, end, set.length);
     if (length.ec == std::errc() && length.ptr != end && *length.ptr == '_') {
         std::from_chars(length.ptr + 1, end, set.capacity);
     }
     const bool ours =
         set.length <= bits(set.family) && set.capacity >= first_capacity && std::has_single_bit(set.capacity);
     // Only what we would write ourselves: "exempt4_032" is somebody else's.
-    if (!ours || exempt_set_name(set.family, set.length, set.capacity) != name) return std::nullopt;
+    if (!ours || exempt_name(set, {suffix, suffix_end}) != name) return std::nullopt;
     return set;
 }
 
@@ -295,11 +312,11 @@ std::map<std::string, Chain> chains_with(std::vector<ExemptSet> exempt) {
             {"replies", {{}, replies_rules()}},
             {"fragments", {{}, fragments_rules()}},
             {"outbound", {{}, outbound_rules(exempt)}},
-            {"inbound", {{}, inbound_rules(exempt)}},
+            {of_layout("inbound"), {{}, inbound_rules(exempt)}},
             {"consumer_drop", {{}, drop_rules()}},
             {"consumer_reject", {{}, reject_rules()}},
             {"consumer_observe", {{}, observe_rules()}},
-            {"attempt", {{}, {attempt_rule(Family::v4), attempt_rule(Family::v6)}}}};
+            {of_layout("attempt"), {{}, {attempt_rule(Family::v4), attempt_rule(Family::v6)}}}};
 }
 
 void name_rules(Fence& fence) {

@@ -28,7 +28,8 @@ constexpr uint32_t capacity_for(size_t elements) {
     return std::bit_ceil(std::max(first_capacity, 2 * static_cast<uint32_t>(elements)));
 }
 
-/// Inverse of exempt_set_name(). nullopt: no exemption set of ours.
+/// Inverse of exempt_set_name(), for the names of every layout: what an earlier version left is read, narrowed until
+/// the rules are switched, then removed. nullopt: no exemption set of ours.
 std::optional<ExemptSet> parse_exempt_set_name(const std::string&);
 SetShape exempt_shape(const ExemptSet&);
 

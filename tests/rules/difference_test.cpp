@@ -153,6 +153,34 @@ TEST_CASE("difference: an exemption set that outgrows its capacity is replaced b
     CHECK(performed(before, changes) == after);
 }
 
+TEST_CASE("difference: another layout goes in beside the old one, whose rights end meanwhile") {
+    const Instant now = test_time();
+    Policy policy = many_rights(3000, now);
+    Fence before = compile(policy, {}, compile({}, {}, {}));
+    const auto rename = [](auto& objects, const char* name, const char* earlier) {
+        auto object = objects.extract(name);
+        object.key() = earlier;
+        objects.insert(std::move(object));
+    };
+    rename(before.sets, "exempt4_32", "exempt4earlier_32");
+    rename(before.chains, "inbound", "inboundearlier");
+    before.chains["outbound"].rules.pop_back();
+    policy.rights.erase(policy.rights.begin());
+    const Fence after = compile(policy, {}, before);
+    const Changes changes = difference(before, after, now);
+    const std::string plan = plan_text(before, changes);
+    const size_t added = plan.find("add set exempt4_32\n"),
+                 revoked = plan.find("delete element exempt4earlier_32 100.64.0.0"),
+                 filled = plan.find("add element exempt4_32 100.64.0.1"), switched = plan.find("replace rules"),
+                 removed = plan.find("delete set exempt4earlier_32\n");
+    CHECK(added < revoked);
+    CHECK(revoked < filled);
+    CHECK(filled < switched);
+    CHECK(switched < removed);
+    CHECK(plan.find("delete chain inboundearlier") != std::string::npos);
+    CHECK(performed(before, changes) == after);
+}
+
 TEST_CASE("difference: many elements come in transactions of at most 10,000") {
     const Instant now = test_time();
     const Changes changes = difference(compile({}, {}, {}), compile(many_rights(25'000, now), {}, {}), now);
