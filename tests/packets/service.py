@@ -45,6 +45,7 @@ class Service:
             raise RuntimeError("set SMTPFENCE to the path of the executable")
         sweep()
         self.network = network
+        self.program, self.launcher = PROGRAM, ()  # what starts the service's program, when something does
         self.directory = tempfile.mkdtemp(prefix=f"{DIRECTORY}{os.getpid()}-")
         self.configuration = os.path.join(self.directory, "config.toml")
         self.database = os.path.join(self.directory, "subscribers.db")
@@ -61,7 +62,7 @@ class Service:
 
     def command(self, *arguments, code=0):
         """Runs `smtpfence ARGUMENTS`; any exit code but `code` fails the test. Returns standard output."""
-        done = self.network.router.run(PROGRAM, "--config", self.configuration, *arguments, check=False)
+        done = self.network.router.run(self.program, "--config", self.configuration, *arguments, check=False)
         if done.returncode != code:
             raise AssertionError(f"smtpfence {' '.join(arguments)}: exit {done.returncode}, not {code}\n{done.stdout}"
                                  f"{done.stderr}")
@@ -92,7 +93,7 @@ class Service:
         self.said = []
         self.log = open(os.path.join(self.directory, "log"), "a", encoding="utf-8")
         self.process = self.network.router.start(
-            PROGRAM, "--config", self.configuration, "run", stdout=self.log, stderr=self.log,
+            *self.launcher, self.program, "--config", self.configuration, "run", stdout=self.log, stderr=self.log,
             env=dict(os.environ, NOTIFY_SOCKET=path, **environment))
         self.listener = threading.Thread(target=self.listen, args=(self.notifications,), daemon=True)
         self.listener.start()
