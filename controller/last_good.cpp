@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -54,7 +55,7 @@ template <typename Number>
 Number number_in(std::string_view text) {
     Number number{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc() || end != text.data() + text.size() || number < 0)
+    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(number) || number < 0)
         throw Refused(Refusal::invalid, "no number: " + quoted(text));
     return number;
 }

@@ -1,0 +1,36 @@
+// The last good fence's file: as it comes, and as the body of a record whose checksum is right.
+
+#include <fmt/format.h>
+
+#include "controller/digest.hpp"
+#include "controller/last_good.hpp"
+#include "property.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+std::string sealed(std::string_view body) {
+    Digest digest;
+    digest.add(body);
+    return fmt::format("smtpfence fence 1\nrecord {:020} {}\n{}", body.size(), digest.text(), body);
+}
+
+void read(std::string_view file) {
+    std::optional<std::string> complaint;
+    const auto snapshot = accepted([&] { return parse_snapshot(file, to_instant(1'800'000'000), complaint); });
+    if (!snapshot) return;
+    must("it is never before the clock", snapshot->time >= to_instant(1'800'000'000));
+    must("the revision is one", snapshot->revision >= 0);
+    for (const Opening& opening : snapshot->openings) must("an opening has a size", opening.size >= 0);
+}
+
+}  // namespace
+
+void fuzz(std::string_view input) {
+    read(input);
+    read(sealed(input));
+    read(sealed("at 1\n") + std::string(input));
+}
+
+}  // namespace smtpfence
