@@ -32,6 +32,8 @@ constexpr std::string_view magic = "smtpfence fence 1\n";
 constexpr size_t header_size = 7 + 20 + 1 + 64 + 1;
 constexpr size_t outgrown = size_t{1} << 20;
 constexpr size_t longest_line = 256;
+/// Several million rights; what is larger (a sparse file) is not read into memory at boot.
+constexpr off_t largest_file = off_t{1} << 30;
 
 std::string header_of(size_t length, const std::string& digest) {
     return fmt::format("record {:020} {}\n", length, digest);
@@ -179,6 +181,8 @@ std::optional<std::string> read_file(const std::filesystem::path& path) {
     struct stat status {};
     if (fstat(file.number(), &status) != 0) fail(path, "read");
     if (!S_ISREG(status.st_mode)) throw SnapshotError(path.string() + " is no regular file; remove it");
+    if (status.st_size > largest_file)
+        throw SnapshotError(fmt::format("{} is not used: with {} bytes it is no fence", path.string(), status.st_size));
     std::string bytes;
     bytes.resize(static_cast<size_t>(status.st_size));
     size_t filled = 0;

@@ -166,6 +166,11 @@ TEST_CASE("last_good: other versions, links and directories are not read") {
     CHECK_FALSE(state.read());
     CHECK_FALSE(state.complaints.empty());
     fs::remove(state.file);
+    write_bytes(state.file, "smtpfence fence 1\n");
+    fs::resize_file(state.file, uintmax_t{1} << 40);  // sparse
+    CHECK_FALSE(state.read());
+    CHECK(state.complaint().find("is not used: with 1099511627776 bytes") != std::string::npos);
+    fs::remove(state.file);
     fs::create_directory(state.file);
     CHECK_FALSE(state.read());
     CHECK(state.complaint().find("no regular file") != std::string::npos);
