@@ -190,7 +190,7 @@ Configuration read_configuration(const std::string& path, bool may_be_missing) {
         read_table(configuration, file, toml::parse(text.str(), file), "");
     } catch (const toml::parse_error& error) {
         throw ConfigurationError(
-            fmt::format("{}:{}: not valid TOML: {}", file, error.source().begin.line, error.description()));
+            fmt::format("{}:{}: not valid TOML: {}", file, error.source().begin.line, visible(error.description())));
     }
     check_together(configuration, file);
     configuration.guard.relay = configuration.relay;

@@ -135,6 +135,11 @@ TEST_CASE("configuration: values that don't fit are refused with a reason") {
     CHECK(refusal("[interfaces]\naction = \"deny\"\n").starts_with(":2: interfaces.action: "));
 }
 
+TEST_CASE("configuration: what a terminal would act on is shown in the refusal of what is no TOML") {
+    CHECK_FALSE(has_control(refusal("c = in\x0e\x1b[31m")));
+    CHECK_FALSE(has_control(refusal("[interfaces]\n\"\"=t\n")));
+}
+
 TEST_CASE("configuration: what is no TOML is refused with its line") {
     CHECK(refusal("database = \n").starts_with(":1: "));
     CHECK(refusal("router = \"a\"\nrouter = \"b\"\n").starts_with(":2: "));
