@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "subscribers/schema.hpp"
+
 namespace smtpfence {
 
 bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
@@ -14,6 +16,7 @@ bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
     if (std::exchange(astray_, true)) news = true;
     if (session_->changed()) news = true;
     astray_ = false;
+    if (news) require_schema(*session_);  // a newer program may have migrated it meanwhile
     if (news) {
         recheck_ = rechecks.size();
     } else if (woken_) {

@@ -229,6 +229,16 @@ constexpr Step steps[] = {{1, version_1}, {2, version_2}};
 
 }  // namespace
 
+void require_schema(Database& database) {
+    const int version = database.schema_version();
+    if (version == schema_version) return;
+    const std::string next = version > schema_version ? "update smtpfence" : "run 'smtpfence init'";
+    throw DatabaseError(DatabaseError::Kind::schema,
+                        version == 0 ? fmt::format("{} has no tables yet; {}", database.name(), next)
+                                     : fmt::format("{} has schema version {}, this program needs {}; {}",
+                                                   database.name(), version, schema_version, next));
+}
+
 Migration migrate(Database& database) {
     database.begin_writing();
     try {

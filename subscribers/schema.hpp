@@ -8,6 +8,9 @@ namespace smtpfence {
 /// The schema version that this program reads and writes.
 extern const int schema_version;
 
+/// Throws DatabaseError (schema) for a database of another version, with the next step.
+void require_schema(Database&);
+
 struct Migration {
     int from, to;  ///< equal when there was nothing to do
 };

@@ -93,7 +93,6 @@ private:
     void require_file() const;
     Connection connect();
     void use_write_ahead_log();
-    void require_schema();
     void require_new_log() const;
     Statement& prepared(std::string_view sql);
     void begin_immediately(bool flush);
@@ -190,7 +189,7 @@ Connection Sqlite::connect() {
         query("PRAGMA synchronous = FULL", {});
         query("PRAGMA journal_size_limit = 67108864", {});
         query("PRAGMA cache_size = -1024", {});
-        if (mode_ != OpenMode::create) require_schema();
+        if (mode_ != OpenMode::create) require_schema(*this);
         if (mode_ == OpenMode::read) query("PRAGMA query_only = ON", {});
         if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
         connection_.data_version = number("PRAGMA data_version");
@@ -221,15 +220,6 @@ void Sqlite::use_write_ahead_log() {
             std::this_thread::sleep_for(std::chrono::milliseconds(10));
         }
     }
-}
-
-void Sqlite::require_schema() {
-    const int version = schema_version();
-    if (version == smtpfence::schema_version) return;
-    const std::string next = version > smtpfence::schema_version ? "update smtpfence" : "run 'smtpfence init'";
-    throw DatabaseError(Kind::schema, version == 0 ? fmt::format("{} has no tables yet; {}", name(), next)
-                                                   : fmt::format("{} has schema version {}, this program needs {}; {}",
-                                                                 name(), version, smtpfence::schema_version, next));
 }
 
 int Sqlite::schema_version() {
