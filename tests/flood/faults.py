@@ -50,6 +50,7 @@ def upgrade(rig):
         rig.switch_program()
         rig.edge.start()
         healed(rig, row, started)
+        rig.check_layout()
 
 
 def reload(rig):
@@ -200,15 +201,20 @@ class Tracer:
         self.process.wait()
 
 
-def refuse_disk(rig):
-    """What writes to a file says that the disk is full, of all calls or of some."""
-    with rig.ledger.fault("ENOSPC from write, pwrite64, fdatasync, rename") as row:
-        calls = rig.dice.choice(("pwrite64", "pwrite64,write", "fdatasync,fsync",
-                                 "rename,pwrite64,write,fdatasync,fsync"))
+DISK_CALLS = ("pwrite64", "fdatasync,fsync", "pwrite64,write", "rename,pwrite64,write,fdatasync,fsync")
+
+
+def refuse_disk(rig, calls):
+    """What writes to a file says that the disk is full. The service says so, where it can still write its journal."""
+    with rig.churn.lock, rig.ledger.fault(f"ENOSPC from {calls}") as row:
+        rig.edge.settle()
+        before = len(rig.edge.journal())
         with Tracer(rig.edge, f"{calls}:error=ENOSPC"):
-            with rig.churn.lock:
-                rig.edge.load(rig.edge.batch(rig.dice))
+            rig.edge.load(rig.edge.batch(rig.dice))
             time.sleep(0.5)
+        said = rig.edge.journal()[before:]
+        if "write" not in calls.split(",") and not ("No space left" in said or "disk is full" in said):
+            raise AssertionError(f"the service said nothing of a full disk, but: {said}")
         healed(rig, row, time.monotonic())
 
 
@@ -238,6 +244,7 @@ def kill_in_pass(rig, call, number):
             time.sleep(0.05)
             rig.edge.start()
             healed(rig, row, started)
+        row.times -= not died
         return died
 
 
@@ -254,22 +261,45 @@ def kill_in_upgrade(rig, call, number):
         rig.edge.stop()
         rig.edge.load(rig.edge.batch(rig.dice) + flips(rig))
         rig.switch_program()
-        rig.edge.launcher = ("strace", "-D", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}")
-        try:
-            rig.edge.start()
-            died = False
-        except AssertionError:
-            died = rig.edge.process.poll() == -signal.SIGKILL
-            if not died:
-                raise
-        finally:
-            rig.edge.launcher = ()
+        died = killed_at_start(rig, call, number)
         time.sleep(0.05)  # what the killed one left is all there is
         started = time.monotonic()
-        if rig.edge.process.poll() is None:
-            rig.edge.kill()
-        else:
-            rig.edge.stop()
         rig.edge.start()
         healed(rig, row, started)
+        rig.check_layout()
+        row.times -= not died
         return died
+
+
+def kill_in_first_start(rig, call, number):
+    """The same where the kernel holds no table yet. Until the fence stands there is nothing to leak through, so the
+    flood waits; but what is half there must stop nobody else. Returns whether it came so far."""
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of a first start") as row:
+        rig.edge.stop()
+        rig.flood.pause()
+        rig.edge.command("clear", "--yes")
+        died = killed_at_start(rig, call, number)
+        time.sleep(0.05)
+        started = time.monotonic()
+        rig.edge.start()
+        rig.flood.resume()
+        healed(rig, row, started)
+        row.times -= not died
+        return died
+
+
+def killed_at_start(rig, call, number):
+    """Starts the service, which dies at call `number`; one that gets ready first is killed then. Returns whether it
+    died at that call."""
+    rig.edge.launcher = ("strace", "-D", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}")
+    try:
+        rig.edge.start()
+        died = False
+    except AssertionError:
+        died = rig.edge.process.poll() == -signal.SIGKILL
+        if not died:
+            raise
+    finally:
+        rig.edge.launcher = ()
+    rig.edge.kill()
+    return died

@@ -27,8 +27,16 @@ ALWAYS_EXEMPT = {"100.64.7.1": "100.64.7.1", "100.64.7.70": "100.64.7.64/28",
                  "2001:db8:100:700::1": "2001:db8:100:700::/56", "2001:db8:100:810::1": "2001:db8:100:810::/64"}
 TOGGLED = {f"toggled{n}": (f"100.64.16.{n}", f"2001:db8:100:16{n:02x}::1") for n in range(1, 5)}
 
+QUEUE = 4000  # more than net.core.netdev_max_backlog, for both hops
+IN_FLIGHT = 0.05  # seconds in which a queue that nobody fills is empty
 CAPTURE_DELAY = 2.5  # seconds that a packet may wait in the kernel until tcpdump gets it
 PACE = 1500  # microseconds between two segments that must pass, in either direction
+
+
+def state_of(pid):
+    """The letter that the kernel has for it: R, S, T, ..."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rpartition(")")[2].split()[0]
 
 
 def version(address):
@@ -165,11 +173,29 @@ class Flood:
         return {name: sender.sent() for name, sender in self.senders.items()}
 
     def pause(self):
-        self.senders["flood"].process.send_signal(signal.SIGSTOP)
-        time.sleep(0.05)
+        """On return it has stopped: in the middle of a batch it does so only at the batch's end."""
+        flood = self.senders["flood"].process
+        flood.send_signal(signal.SIGSTOP)
+        self.wait_until(lambda: state_of(flood.pid) == "T", "the flood does not stop")
+        time.sleep(IN_FLIGHT)
 
     def resume(self):
         self.senders["flood"].process.send_signal(signal.SIGCONT)
+
+    def drain(self):
+        """Waits until what was on its way has arrived: the kernel's queue between two interfaces holds fewer segments,
+        and they are first in, first out."""
+        flood = self.senders["flood"]
+        enough = flood.sent() + QUEUE
+        self.wait_until(lambda: flood.sent() >= enough, "the flood stands still")
+
+    @staticmethod
+    def wait_until(condition, otherwise):
+        deadline = time.monotonic() + 20
+        while not condition():
+            if time.monotonic() > deadline:
+                raise RuntimeError(otherwise)
+            time.sleep(0.001)
 
     def leaked(self):
         listing = json.loads(self.network["internet"].nft("-j", "list", "counter", "inet", "witness", "never"))
