@@ -191,6 +191,17 @@ Fence compile(Policy policy, const Border& border, const Fence& actual) {
     return fence;
 }
 
+Fence outline(const Fence& fence) {
+    Fence result;
+    result.chains = fence.chains;
+    for (const auto& [name, set] : fence.sets) {
+        Set& copy = result.sets[name];
+        copy.shape = set.shape;
+        if (!parse_exempt_set_name(name)) copy.elements = set.elements;
+    }
+    return result;
+}
+
 std::optional<std::string> exempt_set_of(const Fence& fence, const Prefix& prefix) {
     std::optional<ExemptSet> largest;
     const std::string first = exempt_set_name(prefix.family(), prefix.length(), first_capacity);

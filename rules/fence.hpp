@@ -118,6 +118,9 @@ Fence compile(Policy, const Border&, const Fence& actual);
 /// Nested pools to disjoint prefixes, the longest deciding; never merged across pools. Sorted.
 std::vector<std::pair<Prefix, Action>> flatten(const std::vector<std::pair<Prefix, Action>>& pools);
 
+/// The fence without the elements of its exemption sets.
+Fence outline(const Fence&);
+
 /// "exempt4_32", or "exempt4_32_131072" when it was grown beyond the first capacity.
 std::string exempt_set_name(Family, uint8_t length, uint32_t capacity);
 /// The exemption set for this prefix in `fence` (the largest, if two are side by side); nullopt: no set for its length

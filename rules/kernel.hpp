@@ -26,6 +26,13 @@ struct Features {
 /// "owner and persist flags: yes", one line each, for `status`.
 std::string text(const Features&);
 
+/// Somebody else's commit, as far as the kernel tells whose: to any table of this network namespace.
+struct ForeignCommit {
+    uint32_t pid = 0;     ///< by the machine's own count, whatever container it is in; 0: not told
+    std::string program;  ///< its name; empty: not told
+    friend bool operator==(const ForeignCommit&, const ForeignCommit&) = default;
+};
+
 /// A source address and its counter in a dynamic set.
 struct Counted {
     Key key;
@@ -47,11 +54,25 @@ public:
     /// out. Empty when there is none.
     virtual Fence read() = 0;
 
+    /// The same without the elements of exemption sets: what closes, at a cost that doesn't grow with the exemptions.
+    virtual Fence read_outline() = 0;
+
     /// One atomic transaction: all of it or, with an exception, nothing.
     virtual void commit(const Transaction&) = 0;
 
     /// Increases with every commit by anybody in this network namespace.
     virtual uint32_t generation() = 0;
+
+    /// Whether take() made the table ours alone: nobody else can change it while this process lives.
+    virtual bool owned() const = 0;
+
+    /// Listens for other programs' commits, unless the table is owned. It costs whoever commits a copy of each element,
+    /// so that a large commit() of ours ends it; what happens until the next call, only the generation tells.
+    virtual void listen() = 0;
+    /// Readable when there are foreign commits; -1: not listening.
+    virtual int listener() const = 0;
+    /// Those since the last call, without waiting. One without pid and program may stand for several.
+    virtual std::vector<ForeignCommit> foreign_commits() = 0;
 
     /// The element that covers `address` (all bits set in its length), asked by key: in an interval set the interval,
     /// else the exact key. Set or element missing: nullopt.

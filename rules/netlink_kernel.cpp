@@ -12,6 +12,18 @@ namespace smtpfence {
 
 namespace {
 
+/// With more elements in one commit than these, being heard costs more than it tells.
+constexpr size_t most_heard = 1000;
+
+size_t elements_in(const Transaction& transaction) {
+    size_t count = 0;
+    for (const Operation& operation : transaction.operations) {
+        if (const auto* add = std::get_if<AddElements>(&operation)) count += add->elements.size();
+        if (const auto* remove = std::get_if<DeleteElements>(&operation)) count += remove->elements.size();
+    }
+    return count;
+}
+
 /// Deleted by a transaction on a kernel that has no message for "delete, if it is there".
 void drop_element(Transaction& transaction, size_t operation, size_t element) {
     auto& elements = std::get<DeleteElements>(transaction.operations[operation]).elements;
@@ -77,7 +89,8 @@ std::string NetlinkKernel::owner_words() {
 
 void NetlinkKernel::take() {
     const auto state = table_state(socket_);
-    if (state && state->owner == socket_.port()) return;
+    owned_ = state && state->owner == socket_.port();
+    if (owned_) return;
     // A table that was made without the flags can't gain them; it stays as it is rather than be missing for a moment.
     const bool flags = features_.persist && (!state || (state->flags & table_persist) != 0 || state->owner != 0);
     if (state && state->owner == 0 && !flags) return;
@@ -85,9 +98,19 @@ void NetlinkKernel::take() {
     batch.create_table(table_name, flags ? table_owner | table_persist : 0);
     batch.end();
     if (const auto refusals = attempt(batch); !refusals.empty()) fail(refusals.front());
+    owned_ = flags;
+}
+
+void NetlinkKernel::listen() {
+    if (owned_) {
+        watch_.leave();
+    } else {
+        watch_.join(socket_.port());
+    }
 }
 
 void NetlinkKernel::commit(const Transaction& given) {
+    if (elements_in(given) > most_heard) watch_.leave();
     std::optional<Transaction> reduced;  // a copy only when something must be left out
     while (true) {
         const Transaction& transaction = reduced ? *reduced : given;

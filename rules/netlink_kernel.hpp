@@ -6,6 +6,7 @@
 
 #include "rules/kernel.hpp"
 #include "rules/netlink_reading.hpp"
+#include "rules/netlink_watch.hpp"
 
 namespace smtpfence {
 
@@ -18,9 +19,14 @@ public:
 
     Features features() const override { return features_; }
     void take() override;
-    Fence read() override { return read_table(socket_); }
+    Fence read() override { return read_table(socket_, Depth::whole); }
+    Fence read_outline() override { return read_table(socket_, Depth::outline); }
     void commit(const Transaction&) override;
     uint32_t generation() override { return table_generation(socket_); }
+    bool owned() const override { return owned_; }
+    void listen() override;
+    int listener() const override { return watch_.descriptor(); }
+    std::vector<ForeignCommit> foreign_commits() override { return watch_.commits(); }
     std::optional<std::pair<Key, Held>> find(const std::string& set, const Key& address) override {
         return find_element(socket_, set, address);
     }
@@ -42,7 +48,9 @@ private:
     std::string owner_words();
 
     NetlinkSocket socket_;
+    NetlinkWatch watch_;
     Features features_;
+    bool owned_ = false;
 };
 
 }  // namespace smtpfence

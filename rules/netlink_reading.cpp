@@ -110,7 +110,7 @@ bool read_elements(NetlinkSocket& socket, const std::string& name, Set& set) {
     return set.shape.interval ? read_intervals(socket, name, set) : read_hash(socket, name, set);
 }
 
-std::optional<Fence> read_once(NetlinkSocket& socket) {
+std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth) {
     Fence fence;
     if (!table_state(socket)) return fence;
     bool consistent = true;
@@ -131,7 +131,10 @@ std::optional<Fence> read_once(NetlinkSocket& socket) {
         const DecodedSet decoded = decode_set(part);
         if (decoded.table == table_name && !decoded.anonymous) fence.sets[decoded.name].shape = decoded.shape;
     });
-    for (auto& [name, set] : fence.sets) consistent = read_elements(socket, name, set) && consistent;
+    for (auto& [name, set] : fence.sets) {
+        if (depth == Depth::outline && parse_exempt_set_name(name)) continue;
+        consistent = read_elements(socket, name, set) && consistent;
+    }
     if (!consistent) return std::nullopt;
     return fence;
 }
@@ -193,10 +196,10 @@ uint32_t table_generation(NetlinkSocket& socket) {
     return number;
 }
 
-Fence read_table(NetlinkSocket& socket) {
+Fence read_table(NetlinkSocket& socket, Depth depth) {
     for (int reading = 0; reading < most_readings; ++reading) {
         const uint32_t before = table_generation(socket);
-        auto fence = read_once(socket);
+        auto fence = read_once(socket, depth);
         if (fence && table_generation(socket) == before) {
             name_rules(*fence);
             return std::move(*fence);

@@ -16,8 +16,11 @@ std::optional<TableState> table_state(NetlinkSocket&);
 /// Increases with every commit by anybody.
 uint32_t table_generation(NetlinkSocket&);
 
-/// As Kernel::read(), find(), counted() and chain_packets().
-Fence read_table(NetlinkSocket&);
+/// With or without the elements of exemption sets.
+enum class Depth { whole, outline };
+
+/// As Kernel::read() or read_outline(), find(), counted() and chain_packets().
+Fence read_table(NetlinkSocket&, Depth);
 std::optional<std::pair<Key, Held>> find_element(NetlinkSocket&, const std::string& set, const Key& address);
 std::vector<Counted> counted_sources(NetlinkSocket&, const std::string& set);
 uint64_t counted_packets(NetlinkSocket&, const std::string& chain);

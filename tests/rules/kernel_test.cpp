@@ -2,6 +2,8 @@
 
 #include "rules/kernel.hpp"
 
+#include <poll.h>
+
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <memory>
@@ -34,6 +36,15 @@ public:
 
     Kernel* operator->() const { return kernel_.get(); }
     Kernel& operator*() const { return *kernel_; }
+    /// Another program's commit.
+    void meddle() const {
+        if (model_) {
+            model_->move_generation();
+        } else {
+            nft({"-f", "-"},
+                "add table ip other\nflush table ip other\nadd chain ip other c" + std::to_string(++meddled_));
+        }
+    }
     void wait(Seconds time) const {
         if (model_) {
             model_->clock += time;
@@ -46,6 +57,7 @@ private:
     std::unique_ptr<FreshNetwork> network_;
     std::unique_ptr<Kernel> kernel_;
     ModelKernel* model_ = nullptr;
+    mutable int meddled_ = 0;
 };
 
 #define EACH_KERNEL GENERATE("model", "real", "real as an old one")
@@ -328,4 +340,58 @@ TEST_CASE("kernel: 100,000 exemptions are loaded and read back") {
     bring(*kernel, desired);
     CHECK(left_to_do(kernel->read(), desired) == "");
     CHECK(kernel->find("exempt4_32_262144", line("100.64.1.1")));
+}
+
+TEST_CASE("kernel: the outline is the table without its exemptions") {
+    const Stage kernel(EACH_KERNEL);
+    CHECK(kernel->read_outline().empty());
+    kernel->take();
+    const Fence desired = compile(small_policy(now()), small_border(), {});
+    bring(*kernel, desired);
+    CHECK(kernel->read_outline() == outline(desired));
+    CHECK(outline(kernel->read()) == outline(desired));
+    CHECK(outline(desired).sets.at("exempt4_32").elements.empty());
+}
+
+TEST_CASE("kernel: a table of our own needs no listener") {
+    const Stage kernel("real");
+    kernel->take();
+    REQUIRE(kernel->owned() == kernel->features().persist);
+    kernel->listen();
+    CHECK((kernel->listener() < 0) == kernel->owned());
+}
+
+TEST_CASE("kernel: commits of our own are not heard, those of others are, until a large one") {
+    const Stage kernel(GENERATE("model", "real as an old one"));
+    const auto readable = [&] {
+        pollfd descriptor{kernel->listener(), POLLIN, 0};
+        return poll(&descriptor, 1, 0) == 1;
+    };
+    kernel->take();
+    REQUIRE_FALSE(kernel->owned());
+    CHECK(kernel->listener() == -1);
+    kernel.meddle();
+    CHECK(kernel->foreign_commits().empty());
+    kernel->listen();
+    kernel->listen();
+    REQUIRE(kernel->listener() >= 0);
+    bring(*kernel, compile(small_policy(now()), small_border(), {}));
+    CHECK_FALSE(readable());
+    CHECK(kernel->foreign_commits().empty());
+
+    kernel.meddle();
+    kernel.meddle();
+    CHECK(readable());
+    const auto heard = kernel->foreign_commits();
+    REQUIRE(heard.size() == 2);
+    CHECK(heard[0].program == "nft");
+    CHECK(heard[0].pid != 0);
+    CHECK_FALSE(readable());
+    CHECK(kernel->foreign_commits().empty());
+
+    bring(*kernel, compile(many_rights(2000, now()), {}, {}));
+    CHECK(kernel->listener() == -1);
+    kernel->listen();
+    kernel.meddle();
+    CHECK(readable());
 }

@@ -1,5 +1,8 @@
 #include "rules/model_kernel.hpp"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
 
@@ -14,6 +17,25 @@ KernelError refused_to_us(const std::string& owner) {
 }
 
 }  // namespace
+
+ModelKernel::ModelKernel(Instant start) : clock(start), bell_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+
+ModelKernel::~ModelKernel() { close(bell_); }
+
+void ModelKernel::listen() { listening_ = !owned_by_us; }
+
+std::vector<ForeignCommit> ModelKernel::foreign_commits() {
+    eventfd_t rung = 0;
+    eventfd_read(bell_, &rung);
+    return std::exchange(heard_, {});
+}
+
+void ModelKernel::note_foreign() {
+    ++generation_;
+    if (!listening_) return;
+    heard_.push_back({4242, "nft"});
+    eventfd_write(bell_, 1);
+}
 
 void ModelKernel::take() {
     if (!other_owner.empty()) throw refused_to_us(other_owner);
@@ -39,12 +61,25 @@ void ModelKernel::commit(const Transaction& transaction) {
         failure_.reset();
         throw KernelError(code, "transaction", std::string("the kernel refused: ") + std::strerror(code));
     }
+    size_t elements = 0;
+    for (const Operation& operation : transaction.operations) {
+        if (const auto* add = std::get_if<AddElements>(&operation)) elements += add->elements.size();
+    }
+    if (elements > 1000) listening_ = false;
     Fence next = table_;
     forget_ended(next);
     perform(next, transaction);
     if (!(next == table_)) ++generation_;
     table_ = std::move(next);
     commits.push_back(transaction);
+}
+
+Fence ModelKernel::read_outline() {
+    Fence copy = outline(table_);
+    for (auto& [name, set] : copy.sets) {
+        if (set.shape.dynamic) set.elements.clear();
+    }
+    return copy;
 }
 
 std::optional<std::pair<Key, Held>> ModelKernel::find(const std::string& set, const Key& address) {
@@ -65,21 +100,26 @@ uint64_t ModelKernel::chain_packets(const std::string& chain) { return packets_[
 bool ModelKernel::remove() {
     if (!other_owner.empty()) throw refused_to_us(other_owner);
     if (!table_exists) return false;
-    flush();
+    drop_table();
+    ++generation_;
     return true;
 }
 
 void ModelKernel::meddle(const std::function<void(Fence&)>& change) {
     change(table_);
-    ++generation_;
+    note_foreign();
 }
 
 void ModelKernel::flush() {
+    drop_table();
+    note_foreign();
+}
+
+void ModelKernel::drop_table() {
     table_ = Fence();
     table_exists = false;
     attempts_.clear();
     packets_.clear();
-    ++generation_;
 }
 
 void ModelKernel::attempt(const std::string& set, const Key& source, uint64_t packets) {

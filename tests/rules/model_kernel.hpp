@@ -18,13 +18,21 @@ namespace smtpfence {
 
 class ModelKernel : public Kernel {
 public:
-    explicit ModelKernel(Instant start) : clock(start) {}
+    explicit ModelKernel(Instant start);
+    ~ModelKernel() override;
+    ModelKernel(const ModelKernel&) = delete;
+    ModelKernel& operator=(const ModelKernel&) = delete;
 
     Features features() const override { return offered; }
     void take() override;
     Fence read() override;
+    Fence read_outline() override;
     void commit(const Transaction&) override;
     uint32_t generation() override { return generation_; }
+    bool owned() const override { return owned_by_us; }
+    void listen() override;
+    int listener() const override { return listening_ ? bell_ : -1; }
+    std::vector<ForeignCommit> foreign_commits() override;
     std::optional<std::pair<Key, Held>> find(const std::string& set, const Key& address) override;
     std::vector<Counted> counted(const std::string& set) override;
     uint64_t chain_packets(const std::string& chain) override;
@@ -35,6 +43,7 @@ public:
     Instant clock;  ///< elements end by it
     Features offered{true, true, true};
     std::string other_owner;    ///< "pid 7 (name)": a living owner that is not us; take() and commit() are refused
+    bool owned_by_us = false;   ///< as if the table had our owner flag; the hands below still change it
     bool table_exists = false;  ///< take() creates it
     std::vector<Transaction> commits;  ///< those that succeeded, in order
     size_t readings = 0;               ///< how often read() was called
@@ -44,7 +53,7 @@ public:
     /// Another program's `nft delete table`.
     void flush();
     /// Another program's commit in another table.
-    void move_generation() { ++generation_; }
+    void move_generation() { note_foreign(); }
     /// The commit after `more` further ones fails once with `code`.
     void fail_commit(size_t more, int code) { failure_ = Failure{more, code}; }
     /// The packet path: `packets` connection attempts of a source.
@@ -58,10 +67,15 @@ private:
     };
 
     void forget_ended(Fence&) const;
+    void note_foreign();
+    void drop_table();
 
     Fence table_;
     uint32_t generation_ = 1;
     std::optional<Failure> failure_;
+    int bell_ = -1;  ///< readable while somebody was heard
+    bool listening_ = false;
+    std::vector<ForeignCommit> heard_;
     std::map<std::string, std::map<Key, uint64_t>> attempts_;
     std::map<std::string, uint64_t> packets_;
 };
