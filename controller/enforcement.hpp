@@ -84,7 +84,8 @@ public:
     size_t expire(Instant now);
 
     /// Compares the kernel with what was applied: cheap while the generation is ours, else everything is read. Puts
-    /// right what somebody else changed. Returns the number of differences healed. Throws KernelError.
+    /// right what somebody else changed: chains, relays, pools and rules first, exemptions behind them. Returns the
+    /// number of differences healed. Throws KernelError.
     size_t verify(Instant now, bool thorough);
 
     /// Somebody set the clock: ends what is over by the new one, and lets the kernel count down to the ends that hold
@@ -103,6 +104,7 @@ private:
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     void reread();
+    size_t heal_outline(Fence expected, Instant now);
     void refresh_next_end();
     void note_ends(const Transaction&);
     void note_revision(Database&, Revision, Instant now);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "controller/alarm.hpp"
+#include "controller/culprits.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/follower.hpp"
 #include "controller/journal.hpp"
@@ -99,6 +100,7 @@ private:
         check_clock(started);
         check_kernel(started);
         keep(started);
+        lock_.turn_away();
         check_database(started);
         if (keeping_.synchronise(now(), started)) reporter_.hurry();
         supervisor_.tell(status(), fenced(), started);
@@ -142,11 +144,11 @@ private:
                 look_around();
                 fence_changed_ = true;
             }
-            if (const size_t healed = enforcement_.verify(now(), thorough)) {
+            kernel_->listen();
+            const size_t healed = enforcement_.verify(now(), thorough);
+            journal_drift(healed, culprits_.taken(*kernel_));
+            if (healed > 0) {
                 report_.drift_healed += static_cast<int64_t>(healed);
-                journal(Level::warning,
-                        fmt::format("drift: {} differences in the kernel that are not ours were put right", healed),
-                        {{"DRIFT", std::to_string(healed)}});
                 reporter_.hurry();
                 fence_changed_ = true;
             }
@@ -296,6 +298,8 @@ private:
     Steady::time_point next_turn(Steady::time_point t) const {
         Steady::time_point next = std::min(follower_.next(t), supervisor_.due(t));
         next = std::min(next, kernel_retry_.due(t) ? next_verify_ : kernel_retry_.at());
+        const bool deaf = !kernel_->owned() && kernel_->listener() < 0;  // after a large commit
+        if (deaf && kernel_retry_.due(t)) next = t;
         if (follower_.due(t)) {
             next = std::min(next, reporter_.next(t));
             if (follow_due_ && kernel_retry_.due(t)) next = t;
@@ -309,10 +313,13 @@ private:
         const auto pause = std::max<Steady::duration>(next_turn(t) - t, 0ns);
         const timespec timeout{std::chrono::duration_cast<Seconds>(pause).count(), (pause % 1s).count()};
         alarm_.set(kernel_retry_.due(t) ? enforcement_.next_end() : std::nullopt);
-        pollfd descriptors[] = {
-            {signals_.descriptor(), POLLIN, 0}, {alarm_.descriptor(), POLLIN, 0}, {follower_.descriptor(), POLLIN, 0}};
-        if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) > 0 && descriptors[2].revents != 0)
-            follower_.wake();
+        pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
+                                {alarm_.descriptor(), POLLIN, 0},
+                                {follower_.descriptor(), POLLIN, 0},
+                                {kernel_->listener(), POLLIN, 0}};
+        if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
+        if (descriptors[2].revents != 0) follower_.wake();
+        if (descriptors[3].revents != 0) culprits_.hear(*kernel_);
     }
 
     void receive(int number) {
@@ -363,6 +370,7 @@ private:
     Keeping keeping_;
     std::unique_ptr<Kernel> kernel_;
     Enforcement enforcement_;
+    Culprits culprits_;
     Follower follower_;
     Reporter reporter_;
     Lookout lookout_;

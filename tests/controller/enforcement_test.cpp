@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "controller/followed_router.hpp"
+#include "rules/layout.hpp"
 
 using namespace smtpfence;
 using namespace std::chrono_literals;
@@ -174,6 +175,33 @@ TEST_CASE("enforcement: drift is put right, and counted") {
     router.revoke("c1");
     CHECK_FALSE(router.follow().full);
     CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: what closes comes back before any exemption") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    const Fence before = router.kernel.read();
+    SECTION("the whole table") { router.kernel.flush(); }
+    SECTION("rules and exemptions") {
+        router.kernel.meddle([](Fence& table) {
+            table.chains["outbound"].rules.clear();
+            table.sets["exempt4_32"].elements.clear();
+        });
+    }
+    const size_t already = router.kernel.commits.size();
+    router.enforcement.verify(now(), false);
+    CHECK(router.kernel.read() == before);
+    std::string order;
+    for (size_t i = already; i < router.kernel.commits.size(); ++i) {
+        for (const Operation& operation : router.kernel.commits[i].operations) {
+            const auto* add = std::get_if<AddElements>(&operation);
+            if (std::holds_alternative<ReplaceRules>(operation) && !order.ends_with("rules ")) order += "rules ";
+            if (add && parse_exempt_set_name(add->set) && !order.ends_with("exemptions ")) order += "exemptions ";
+        }
+    }
+    CHECK(order == "rules exemptions ");
 }
 
 TEST_CASE("enforcement: a repair that the kernel refused half-way is finished without the database") {
