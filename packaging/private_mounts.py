@@ -25,9 +25,8 @@ def climb():
         os.chdir("..")
 
 
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__.splitlines()[0])
+def enter():
+    """Gives the calling process mounts of its own."""
     call("new mount namespace", libc.unshare(CLONE_NEWNS))
     root, here = os.open("/", os.O_RDONLY), os.open(".", os.O_RDONLY)
     os.chroot("/proc")  # any directory: the process stands above it then
@@ -38,7 +37,14 @@ def main():
     os.fchdir(root)
     os.chroot(".")
     os.fchdir(here)
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__.splitlines()[0])
+    enter()
     os.execvp(sys.argv[1], sys.argv[1:])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,9 +5,11 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import pathlib
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 import unittest
 
@@ -15,15 +17,17 @@ from guard_test import RELAY, V4, V6, RouterCase, customers, records
 from kernel_test import CLONE_NEWNET, nft
 from program import CONFLICT, FAILED, NOT_ENFORCED, PATIENCE
 
-CLONE_NEWNS = 0x00020000
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "packaging"))
+import private_mounts
+
 BOOT = '[boot]\npools = ["100.64.0.0/10"]\nrelays = ["203.0.113.99"]\n'
 
 
 def setUpModule():
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
+    if libc.unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare: run the tests as root")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    private_mounts.enter()
 
 
 def snapshot(body, length=None, digest=None, version=1):
@@ -67,8 +71,8 @@ class Restore(RestoreCase):
 
     def test_without_a_configuration(self):
         self.boot()
-        elsewhere = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /var/lib; cp -a "$0" /var/lib/smtpfence; exec "$@"',
-                     self.path("state"))
+        script = 'mount -t tmpfs none /var/lib; cp -a "$0" /var/lib/smtpfence; exec "$@"'
+        elsewhere = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", script, self.path("state"))
         for content in ("[nonsense", None):
             with self.subTest(configuration=content):
                 self.write("config.toml", content or "")
