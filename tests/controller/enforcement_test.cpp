@@ -84,7 +84,9 @@ TEST_CASE("enforcement: a fence without a relay is refused, and what is in force
     router.enforcement.set_border({});
     CHECK(refusal([&] { router.follow(); }).starts_with("conflict: no relay"));
     CHECK(router.kernel.read() == before);
-    CHECK(refusal([&] { make_plan(*router.database, router.kernel, {}, {}, Guard({}), now()); }).starts_with("conflict: no relay"));
+    CHECK(refusal([&] {
+              make_plan(*router.database, router.kernel, {}, {}, Guard({}), now());
+          }).starts_with("conflict: no relay"));
 }
 
 TEST_CASE("enforcement: rights go on ending and beginning while there is no relay") {
