@@ -31,7 +31,7 @@ std::string matching(const std::string& pattern, const std::vector<std::string>&
     };
     const std::string beginning = pattern.substr(0, pattern.find('*'));
     for (int number = 0; number < 100 && beginning != pattern; ++number) {
-        const std::string name = beginning + std::to_string(number);
+        std::string name = beginning + std::to_string(number);
         if (name.size() <= longest_name && is_new(name)) return name;
     }
     return is_new(beginning) ? beginning : "";
@@ -41,7 +41,7 @@ std::string matching(const std::string& pattern, const std::vector<std::string>&
 std::string unnamed(const Border& border, const std::string& wanted) {
     if (!named(border, wanted)) return wanted;
     for (char letter = 'a'; letter <= 'z'; ++letter) {
-        if (const std::string name = letter + ("-" + wanted); !named(border, name)) return name;
+        if (std::string name = letter + ("-" + wanted); !named(border, name)) return name;
     }
     throw Refused(Refusal::conflict,
                   "[interfaces] subscriber matches every name: no interface to the internet is left to probe");

@@ -15,10 +15,11 @@ namespace {
 
 /// Distinguishes the objects of this layout from those of earlier ones, beside which they go in. Letters; it changes
 /// when the meaning of an exemption set or a chain does. A build may name another one to prove the upgrade.
-#ifndef SMTPFENCE_LAYOUT_SUFFIX
-#define SMTPFENCE_LAYOUT_SUFFIX ""
-#endif
+#ifdef SMTPFENCE_LAYOUT_SUFFIX
 constexpr std::string_view layout_suffix = SMTPFENCE_LAYOUT_SUFFIX;
+#else
+constexpr std::string_view layout_suffix;
+#endif
 
 std::string of_layout(std::string name) { return name.append(layout_suffix); }
 

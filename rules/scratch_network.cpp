@@ -179,7 +179,8 @@ ScratchNetwork::Left ScratchNetwork::send(const std::string& packet, const std::
     };
     for (drain(out, left); !arrived(); drain(out, left)) {
         pollfd wait{interfaces_.at(out).descriptor, POLLIN, 0};
-        if (poll(&wait, 1, patience_ms) == 0) fail(ETIMEDOUT, "from " + in + " to " + out, "nothing is routed there");
+        if (poll(&wait, 1, patience_ms) == 0)
+            fail(ETIMEDOUT, fmt::format("from {} to {}", in, out), "nothing is routed there");
     }
     for (const auto& entry : interfaces_) drain(entry.first, left);
     return left;
