@@ -283,10 +283,11 @@ int64_t Sqlite::number(std::string_view sql) {
 
 // Transactions
 
-/// A bulk import needs the upper pages of every index at hand; a reader streams.
+/// A bulk import needs the upper pages of every index at hand; a reader streams. More than this would make the peak of
+/// an import grow with its rows, and gain an eighth of its time.
 void Sqlite::use_wide_cache(bool wide) {
     if (connection_.wide_cache == wide) return;
-    query(wide ? "PRAGMA cache_size = -65536" : "PRAGMA cache_size = -1024", {});
+    query(wide ? "PRAGMA cache_size = -32768" : "PRAGMA cache_size = -1024", {});
     connection_.wide_cache = wide;
 }
 

@@ -89,7 +89,7 @@ TEST_CASE("sqlite: only who writes has a large cache") {
     };
     CHECK(cache_kilobytes() == 1024);
     database->begin_writing();
-    CHECK(cache_kilobytes() == 65536);
+    CHECK(cache_kilobytes() == 32768);
     database->commit();
     database->begin_reporting();
     database->commit();
