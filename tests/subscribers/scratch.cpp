@@ -1,5 +1,7 @@
 #include "scratch.hpp"
 
+#include <fmt/format.h>
+
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +31,18 @@ std::string in_another_process(const std::function<std::string()>& work, bool as
     int status = 0;
     waitpid(child, &status, 0);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? result : "killed";
+}
+
+std::vector<std::string> log_of(Database& database, Revision revision) {
+    std::vector<std::string> result;
+    database.query(
+        "SELECT object, customer, first, length, before IS NULL, after IS NULL FROM change WHERE revision = $1",
+        {revision}, [&](const Row& row) {
+            const std::string prefix = row.null(2) ? "" : " " + Prefix::from_key(row.blob(2), row.integer(3)).text();
+            const char* kind = row.integer(4) ? " added" : row.integer(5) ? " ended" : " changed";
+            result.push_back(fmt::format("{} {}{}{}", row.text(0), row.text(1), prefix, kind));
+        });
+    return result;
 }
 
 }  // namespace smtpfence

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "subscribers/change.hpp"
+#include "subscribers/fenced.hpp"
 #include "subscribers/schema.hpp"
 
 namespace smtpfence {
@@ -110,6 +111,14 @@ inline void let_pass(Database& database, Seconds time) {
         database.query(sql, {time.count()});
     }
 }
+
+/// One relay as one change.
+inline void commit_relay(Database& database, const std::string& prefix) {
+    committed(database, [&](Change& change) { add_relay(change, Prefix::parse(prefix), {}, {}); });
+}
+
+/// What a revision's audit entries say: "assignment c1 100.64.3.7/32 added".
+std::vector<std::string> log_of(Database&, Revision);
 
 /// Runs `work` in another process and returns what it wrote; "killed" when it ended otherwise.
 std::string in_another_process(const std::function<std::string()>& work, bool as_nobody = false);

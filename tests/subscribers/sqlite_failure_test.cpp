@@ -1,0 +1,232 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+
+#include "scratch.hpp"
+#include "subscribers/customer.hpp"
+
+using namespace smtpfence;
+
+TEST_CASE("sqlite: a file that is no database of ours is refused") {
+    ScratchFolder folder;
+    const std::string garbage = folder.file("garbage.db"), empty = folder.file("empty.db"),
+                      other = folder.file("other.db");
+    std::ofstream(garbage) << std::string(8192, 'x');
+    std::ofstream(empty).flush();
+    CHECK_THAT(failure([&] { open_database("sqlite:" + garbage, OpenMode::read); }),
+               Catch::StartsWith("corrupt: ") && Catch::Contains("backup"));
+    CHECK_THAT(failure([&] { open_database("sqlite:" + garbage, OpenMode::create); }), Catch::StartsWith("corrupt: "));
+    CHECK_THAT(failure([&] { open_database("sqlite:" + empty, OpenMode::write); }),
+               Catch::StartsWith("schema: ") && Catch::Contains("smtpfence init"));
+    open_database("sqlite:" + other, OpenMode::create)->query("CREATE TABLE theirs (a INTEGER)", {});
+    CHECK_THAT(failure([&] { open_database("sqlite:" + other, OpenMode::write); }),
+               Catch::StartsWith("schema: ") && Catch::Contains("another program"));
+    CHECK_THAT(failure([&] { migrate(*open_database("sqlite:" + other, OpenMode::create)); }),
+               Catch::StartsWith("schema: ") && Catch::Contains("another program"));
+    CHECK_THAT(failure([&] { open_database("sqlite:" + folder.file(""), OpenMode::read); }),
+               Catch::Contains("Is a directory"));
+}
+
+TEST_CASE("sqlite: a damaged file is told as corrupt") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        for (int i = 0; i < 2000; ++i) {
+            assign(change, fmt::format("c{}", i), Prefix::parse(fmt::format("10.0.{}.{}", i / 250, i % 250)), {},
+                   false);
+        }
+    });
+    database.close();  // the last one to close moves the log into the file
+    REQUIRE_FALSE(std::filesystem::exists(database.path() + "-wal"));
+    const auto size = std::filesystem::file_size(database.path());
+    {
+        std::fstream file(database.path(), std::ios::in | std::ios::out | std::ios::binary);
+        for (uintmax_t page = 8; page * 4096 < size; ++page) {
+            file.seekp(static_cast<std::streamoff>(page * 4096));
+            file << std::string(64, '\xa5');
+        }
+    }
+    CHECK_THAT(failure([&] {
+                   const auto damaged = database.open();
+                   each_assignment(*damaged, {}, now(), [](const Assignment&) {});
+               }),
+               Catch::StartsWith("corrupt: ") && Catch::Contains(database.path()));
+}
+
+TEST_CASE("sqlite: who may not write is told so") {
+    ScratchDatabase database;
+    commit_relay(*database, "203.0.113.10");
+    const auto folder = std::filesystem::path(database.path()).parent_path();
+    const auto as_reader = [&](OpenMode mode, const std::function<void(Database&)>& work) {
+        return in_another_process([&] { return failure([&] { work(*database.open(mode)); }); }, true);
+    };
+    const auto read = [](Database& session) {
+        const Reading reading(session);
+        relays(session);
+    };
+    database.close();
+
+    std::filesystem::permissions(folder, std::filesystem::perms(0700));
+    std::filesystem::permissions(database.path(), std::filesystem::perms(0400));
+    const bool root = geteuid() == 0;  // otherwise the file is this user's own
+    CHECK_THAT(as_reader(OpenMode::write, read), Catch::StartsWith("denied: ") && Catch::Contains(database.path()));
+
+    std::filesystem::permissions(folder, std::filesystem::perms(0755));
+    std::filesystem::permissions(database.path(), std::filesystem::perms(0444));
+    CHECK_THAT(as_reader(OpenMode::write, read), Catch::StartsWith("denied: ") &&
+                                                     Catch::Contains("Permission denied") &&
+                                                     Catch::Contains(folder.string()));
+    if (root) {
+        // The log's index can't be made in a folder of somebody else.
+        CHECK_THAT(as_reader(OpenMode::read, read), Catch::StartsWith("denied: ") && Catch::Contains(folder.string()));
+        CHECK_THAT(in_another_process(
+                       [&] {
+                           return failure([&] {
+                               open_database("sqlite:" + (folder / "sub" / "new.db").string(), OpenMode::create);
+                           });
+                       },
+                       true),
+                   Catch::StartsWith("denied: "));
+    }
+}
+
+TEST_CASE("sqlite: a session opened for reading writes nothing") {
+    ScratchDatabase database;
+    const auto reader = database.open(OpenMode::read);
+    CHECK_THAT(failure([&] { commit_relay(*reader, "203.0.113.10"); }), Catch::StartsWith("denied: "));
+    CHECK(current_revision(*reader) == 0);
+}
+
+TEST_CASE("sqlite: a full disk takes back the whole change and leaves the session usable") {
+    ScratchDatabase database;
+    commit_relay(*database, "203.0.113.10");
+    int64_t pages = 0;
+    database->query("PRAGMA page_count", {}, [&](const Row& row) { pages = row.integer(0); });
+    database->query(fmt::format("PRAGMA max_page_count = {}", pages + 5), {});
+    const auto fill = [&] {
+        committed(*database, [](Change& change) {
+            for (int i = 0; i < 10000; ++i) {
+                assign(change, fmt::format("c{}", i), Prefix::parse(fmt::format("10.0.{}.{}", i / 250, i % 250)), {},
+                       false);
+            }
+        });
+    };
+    CHECK_THAT(failure(fill), Catch::StartsWith("full: ") && Catch::Contains("free space"));
+    CHECK(current_revision(*database) == 1);
+    CHECK(held_within(*database, "10.0.0.0/8"_p, now(), 10).empty());
+    database->query("PRAGMA max_page_count = 1000000", {});
+    fill();
+    CHECK(current_revision(*database) == 2);
+}
+
+/// Leaves a chroot whose root is no mount point, where propagation can't be switched off, does so from the topmost
+/// directory, and comes back.
+static bool make_mounts_private() {
+    const int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat here {
+    }, above{};
+    // A process is stopped at its root only while it stands below it: any directory that it stands above will do.
+    if (root < 0 || chroot("/proc") != 0 || fchdir(root) != 0) return false;
+    do {
+        if (stat(".", &here) != 0 || chdir("..") != 0 || stat(".", &above) != 0) return false;
+    } while (here.st_dev != above.st_dev || here.st_ino != above.st_ino);
+    const bool made = chroot(".") == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+    return fchdir(root) == 0 && chroot(".") == 0 && close(root) == 0 && made;
+}
+
+/// In a mount namespace of this process: a file system of one megabyte.
+static bool mount_small(const std::string& folder) {
+    return unshare(CLONE_NEWNS) == 0 && make_mounts_private() &&
+           mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=1m") == 0;
+}
+
+TEST_CASE("sqlite: a file system that is full takes back the whole change") {
+    ScratchFolder folder;
+    const std::string path = folder.file("");
+    CHECK(in_another_process([&]() -> std::string {
+              if (!mount_small(path)) return "can't mount";
+              const auto database = open_database("sqlite:" + path + "small.db", OpenMode::create);
+              migrate(*database);
+              commit_relay(*database, "203.0.113.10");
+              const std::string result = failure([&] {
+                  for (int batch = 0; batch < 250; ++batch) {
+                      committed(*database, [&](Change& change) {
+                          for (int i = 0; i < 250; ++i) {
+                              assign(change, fmt::format("c{}-{}", batch, i),
+                                     Prefix::parse(fmt::format("10.0.{}.{}", batch, i)), {}, false);
+                          }
+                      });
+                  }
+              });
+              int64_t held = 0;
+              each_assignment(*database, {}, now(), [&](const Assignment&) { ++held; });
+              // Whole batches, one revision each after the first.
+              return fmt::format("{} {}", result.substr(0, result.find(':')),
+                                 held == (current_revision(*database) - 1) * 250 ? "whole" : "torn");
+          }) == "full whole");
+}
+
+TEST_CASE("sqlite: a lock that stays is told with its holder") {
+    ScratchDatabase database;
+    int ready[2], done[2];
+    REQUIRE((pipe(ready) == 0 && pipe(done) == 0));
+    const pid_t holder = fork();
+    if (holder == 0) {
+        char byte = 'x';
+        const auto session = database.open();
+        session->begin_writing();
+        const bool told = write(ready[1], &byte, 1) == 1 && read(done[0], &byte, 1) == 1;
+        _exit(told ? 0 : 1);
+    }
+    char byte = 0;
+    REQUIRE(read(ready[0], &byte, 1) == 1);
+    const auto begin = std::chrono::steady_clock::now();
+    const std::string message = failure([&] { commit_relay(*database, "203.0.113.10"); });
+    CHECK(std::chrono::steady_clock::now() - begin > std::chrono::seconds(9));
+    CHECK_THAT(message, Catch::StartsWith("locked: ") && Catch::Contains(database.path()) &&
+                            Catch::Contains(fmt::format("by process {} (", holder)));
+    CHECK(relays(*database).empty());  // reading goes on meanwhile
+    REQUIRE(write(done[1], &byte, 1) == 1);
+    int status = 1;
+    waitpid(holder, &status, 0);
+    CHECK(status == 0);
+    commit_relay(*database, "203.0.113.10");
+    for (int end : {ready[0], ready[1], done[0], done[1]}) close(end);
+}
+
+TEST_CASE("sqlite: a session of little patience is opened at once or not at all") {
+    ScratchDatabase database;
+    database.close();
+    int ready[2], done[2];
+    REQUIRE((pipe(ready) == 0 && pipe(done) == 0));
+    const pid_t holder = fork();
+    if (holder == 0) {
+        char byte = 'x';
+        const auto session = database.open();
+        session->query("PRAGMA locking_mode = EXCLUSIVE", {});
+        session->query("SELECT count(*) FROM relay", {});
+        session->begin_writing();
+        const bool told = write(ready[1], &byte, 1) == 1 && read(done[0], &byte, 1) == 1;
+        _exit(told ? 0 : 1);
+    }
+    char byte = 0;
+    REQUIRE(read(ready[0], &byte, 1) == 1);
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK_THAT(failure([&] { open_database(database.url(), OpenMode::write, service_patience); }),
+               Catch::StartsWith("locked: ") && Catch::Contains(fmt::format("by process {} (", holder)) &&
+                   Catch::Contains("for 0.1 s"));
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(5));
+    REQUIRE(write(done[1], &byte, 1) == 1);
+    int status = 1;
+    waitpid(holder, &status, 0);
+    CHECK(status == 0);
+    const auto session = open_database(database.url(), OpenMode::write, service_patience);
+    CHECK(relays(*session).empty());
+    for (int end : {ready[0], ready[1], done[0], done[1]}) close(end);
+}
