@@ -21,26 +21,33 @@ unsigned walk_seed() {
     return seed;
 }
 
+/// A router and the chance that decides what happens to it.
+struct Walk {
+    const unsigned seed = walk_seed();
+    std::mt19937 random{seed};
+    Router router;
+
+    Walk() { router.enforcement.take(); }
+    int pick(int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); }
+};
+
 }  // namespace
 
 TEST_CASE("enforcement: while rights end, following step by step ends where a full comparison ends") {
-    const unsigned seed = walk_seed();
-    INFO("SMTPFENCE_SEED=" << seed);
-    std::mt19937 random(seed);
-    Router router;
-    router.enforcement.take();
-    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+    Walk walk;
+    INFO("SMTPFENCE_SEED=" << walk.seed);
+    Router& router = walk.router;
     const Instant start = now();
     Instant clock = start;
     size_t incremental = 0, ended = 0;
     for (int step = 0; step < 200; ++step) {
-        const auto soon = [&] { return clock + Seconds{1 + pick(60)}; };
-        const std::string customer = "c" + std::to_string(pick(6));
-        const std::string address = "100.64.0." + std::to_string(pick(8));
-        for (int writes = pick(3); writes > 0; --writes) {
+        const auto soon = [&] { return clock + Seconds{1 + walk.pick(60)}; };
+        const std::string customer = "c" + std::to_string(walk.pick(6));
+        const std::string address = "100.64.0." + std::to_string(walk.pick(8));
+        for (int writes = walk.pick(3); writes > 0; --writes) {
             committed(*router.database, [&](Change& change) {
                 const Prefix prefix = Prefix::parse(address);
-                switch (pick(5)) {
+                switch (walk.pick(5)) {
                     case 0:
                         assign(change, customer, prefix, {}, true);
                         break;
@@ -60,10 +67,10 @@ TEST_CASE("enforcement: while rights end, following step by step ends where a fu
                 }
             });
         }
-        clock += Seconds{pick(20)};
+        clock += Seconds{walk.pick(20)};
         router.kernel.clock = clock;
-        if (pick(4) > 0) ended += router.enforcement.expire(clock);
-        router.enforcement.verify(clock, pick(10) == 0);
+        if (walk.pick(4) > 0) ended += router.enforcement.expire(clock);
+        router.enforcement.verify(clock, walk.pick(10) == 0);
         const Pass pass = router.follow(clock);
         if (!pass.full) ++incremental;
         ended += router.enforcement.expire(clock);
@@ -76,17 +83,14 @@ TEST_CASE("enforcement: while rights end, following step by step ends where a fu
 }
 
 TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
-    const unsigned seed = walk_seed();
-    INFO("SMTPFENCE_SEED=" << seed);
-    std::mt19937 random(seed);
-    Router router;
-    router.enforcement.take();
-    const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+    Walk walk;
+    INFO("SMTPFENCE_SEED=" << walk.seed);
+    Router& router = walk.router;
     for (int step = 0; step < 150; ++step) {
-        const std::string customer = "c" + std::to_string(pick(6));
-        const std::string address = "100.64." + std::to_string(pick(3)) + "." + std::to_string(pick(4));
+        const std::string customer = "c" + std::to_string(walk.pick(6));
+        const std::string address = "100.64." + std::to_string(walk.pick(3)) + "." + std::to_string(walk.pick(4));
         const auto write = [&](Change& change) {
-            switch (pick(8)) {
+            switch (walk.pick(8)) {
                 case 0:
                 case 1:
                     assign(change, customer, Prefix::parse(address), {}, true);
@@ -105,16 +109,16 @@ TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
                     if (pool_of(change.database(), "100.64.1.0/24"_p)->prefix.length() == 24) {
                         remove_pool(change, "100.64.1.0/24"_p);
                     } else {
-                        add_pool(change, "100.64.1.0/24"_p, {}, static_cast<Action>(pick(4)));
+                        add_pool(change, "100.64.1.0/24"_p, {}, static_cast<Action>(walk.pick(4)));
                     }
                     break;
                 default:
                     if (!remove_relay(change, "192.0.2.1"_p)) add_relay(change, "192.0.2.1"_p, {}, {});
             }
         };
-        for (int writes = pick(4); writes >= 0; --writes) committed(*router.database, write);
-        if (pick(20) == 0) router.kernel.meddle([](Fence& table) { table.sets["pool4"].elements.clear(); });
-        if (pick(20) == 0) router.kernel.fail_commit(0, ENOMEM);
+        for (int writes = walk.pick(4); writes >= 0; --writes) committed(*router.database, write);
+        if (walk.pick(20) == 0) router.kernel.meddle([](Fence& table) { table.sets["pool4"].elements.clear(); });
+        if (walk.pick(20) == 0) router.kernel.fail_commit(0, ENOMEM);
         for (int attempt = 0; attempt < 3; ++attempt) {
             try {
                 router.enforcement.verify(now(), false);

@@ -172,61 +172,72 @@ TEST_CASE("sqlite: a file system that is full takes back the whole change") {
           }) == "full whole");
 }
 
+namespace {
+
+/// Another process that holds a database's lock.
+class Holder {
+public:
+    /// When it returns, the process has opened a session and called `lock` on it.
+    Holder(const ScratchDatabase& database, const std::function<void(Database&)>& lock) {
+        REQUIRE((pipe(ready_) == 0 && pipe(done_) == 0));
+        pid_ = fork();
+        char byte = 'x';
+        if (pid_ == 0) {
+            const auto session = database.open();
+            lock(*session);
+            const bool told = write(ready_[1], &byte, 1) == 1 && read(done_[0], &byte, 1) == 1;
+            _exit(told ? 0 : 1);
+        }
+        REQUIRE(read(ready_[0], &byte, 1) == 1);
+    }
+    ~Holder() {
+        for (int end : {ready_[0], ready_[1], done_[0], done_[1]}) close(end);
+    }
+    Holder(const Holder&) = delete;
+    Holder& operator=(const Holder&) = delete;
+
+    std::string words() const { return fmt::format("by process {} (", pid_); }
+    void let_go() {
+        const char byte = 'x';
+        REQUIRE(write(done_[1], &byte, 1) == 1);
+        int status = 1;
+        waitpid(pid_, &status, 0);
+        CHECK(status == 0);
+    }
+
+private:
+    int ready_[2] = {}, done_[2] = {};
+    pid_t pid_ = -1;
+};
+
+}  // namespace
+
 TEST_CASE("sqlite: a lock that stays is told with its holder") {
     ScratchDatabase database;
-    int ready[2], done[2];
-    REQUIRE((pipe(ready) == 0 && pipe(done) == 0));
-    const pid_t holder = fork();
-    if (holder == 0) {
-        char byte = 'x';
-        const auto session = database.open();
-        session->begin_writing();
-        const bool told = write(ready[1], &byte, 1) == 1 && read(done[0], &byte, 1) == 1;
-        _exit(told ? 0 : 1);
-    }
-    char byte = 0;
-    REQUIRE(read(ready[0], &byte, 1) == 1);
+    Holder holder(database, [](Database& session) { session.begin_writing(); });
     const auto begin = std::chrono::steady_clock::now();
     const std::string message = failure([&] { commit_relay(*database, "203.0.113.10"); });
     CHECK(std::chrono::steady_clock::now() - begin > std::chrono::seconds(9));
-    CHECK_THAT(message, Catch::StartsWith("locked: ") && Catch::Contains(database.path()) &&
-                            Catch::Contains(fmt::format("by process {} (", holder)));
+    CHECK_THAT(message,
+               Catch::StartsWith("locked: ") && Catch::Contains(database.path()) && Catch::Contains(holder.words()));
     CHECK(relays(*database).empty());  // reading goes on meanwhile
-    REQUIRE(write(done[1], &byte, 1) == 1);
-    int status = 1;
-    waitpid(holder, &status, 0);
-    CHECK(status == 0);
+    holder.let_go();
     commit_relay(*database, "203.0.113.10");
-    for (int end : {ready[0], ready[1], done[0], done[1]}) close(end);
 }
 
 TEST_CASE("sqlite: a session of little patience is opened at once or not at all") {
     ScratchDatabase database;
     database.close();
-    int ready[2], done[2];
-    REQUIRE((pipe(ready) == 0 && pipe(done) == 0));
-    const pid_t holder = fork();
-    if (holder == 0) {
-        char byte = 'x';
-        const auto session = database.open();
-        session->query("PRAGMA locking_mode = EXCLUSIVE", {});
-        session->query("SELECT count(*) FROM relay", {});
-        session->begin_writing();
-        const bool told = write(ready[1], &byte, 1) == 1 && read(done[0], &byte, 1) == 1;
-        _exit(told ? 0 : 1);
-    }
-    char byte = 0;
-    REQUIRE(read(ready[0], &byte, 1) == 1);
+    Holder holder(database, [](Database& session) {
+        session.query("PRAGMA locking_mode = EXCLUSIVE", {});
+        session.query("SELECT count(*) FROM relay", {});
+        session.begin_writing();
+    });
     const auto begin = std::chrono::steady_clock::now();
     CHECK_THAT(failure([&] { open_database(database.url(), OpenMode::write, service_patience); }),
-               Catch::StartsWith("locked: ") && Catch::Contains(fmt::format("by process {} (", holder)) &&
-                   Catch::Contains("for 0.1 s"));
+               Catch::StartsWith("locked: ") && Catch::Contains(holder.words()) && Catch::Contains("for 0.1 s"));
     CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(5));
-    REQUIRE(write(done[1], &byte, 1) == 1);
-    int status = 1;
-    waitpid(holder, &status, 0);
-    CHECK(status == 0);
+    holder.let_go();
     const auto session = open_database(database.url(), OpenMode::write, service_patience);
     CHECK(relays(*session).empty());
-    for (int end : {ready[0], ready[1], done[0], done[1]}) close(end);
 }
