@@ -10,7 +10,8 @@
 //   5. all rules that differ, in one transaction; other chains keep their counters;
 //   6. remove leftovers.
 // So no right survives its end because a grant failed, and no chain looks into a set that is not filled yet. Only when
-// an object of our name is of another kind (somebody else made it) everything is made anew in one transaction.
+// an object of our name is of another kind (somebody else made it) everything is made anew in one transaction. Healing
+// takes two differences, of the outlines and then of the whole, so that what closes is back before the exemptions.
 
 #include <deque>
 #include <variant>
