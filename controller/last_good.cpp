@@ -141,6 +141,16 @@ std::string_view take_record(std::string_view& file) {
     return body;
 }
 
+/// The kernel counts ends down from the clock as it is.
+void bring_forward(Fence& fence, Seconds lag) {
+    for (auto& [name, set] : fence.sets) {
+        if (!set.shape.timeouts || set.shape.dynamic) continue;
+        for (auto& [key, held] : set.elements) {
+            if (held.until != never) held.until -= lag;
+        }
+    }
+}
+
 class Descriptor {
 public:
     explicit Descriptor(int number) : number_(number) {}
@@ -238,8 +248,9 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     }
     Snapshot snapshot;
     snapshot.written = contents.time;
-    snapshot.time = std::max(now, contents.time);
-    snapshot.fence = std::move(contents.fence).fence(snapshot.time);
+    const Instant time = std::max(now, contents.time);
+    snapshot.fence = std::move(contents.fence).fence(time);
+    if (time > now) bring_forward(snapshot.fence, time - now);
     snapshot.openings = std::move(contents.openings);
     snapshot.revision = contents.revision;
     return snapshot;
@@ -301,8 +312,15 @@ void LastGood::append(const Transaction& transaction, Instant now) {
     }
 }
 
+bool LastGood::is_there() const {
+    struct stat open_file {
+    }, named{};
+    return descriptor_ >= 0 && fstat(descriptor_, &open_file) == 0 && stat(newest(directory_).c_str(), &named) == 0 &&
+           open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
+}
+
 void LastGood::settle(const Fence& fence, const Openings& openings, Revision revision, Instant now) {
-    if (descriptor_ < 0 || end_ - whole_ > std::max(outgrown, whole_)) {
+    if (!is_there() || end_ - whole_ > std::max(outgrown, whole_)) {
         write_whole(fence, openings, revision, now);
         return;
     }
@@ -352,7 +370,7 @@ void LastGood::write_whole(const Fence& fence, const Openings& openings, Revisio
         fail(fresh, "written");
     }
     // A damaged file takes no good one's place.
-    if (descriptor_ >= 0 || usable(newest(directory_), now)) {
+    if (is_there() || usable(newest(directory_), now)) {
         if (rename(newest(directory_).c_str(), previous(directory_).c_str()) != 0) fail(newest(directory_), "kept");
     }
     if (rename(fresh.c_str(), newest(directory_).c_str()) != 0) fail(newest(directory_), "replaced");

@@ -27,10 +27,11 @@ struct SnapshotError : std::runtime_error {
 
 /// What the file says.
 struct Snapshot {
-    Fence fence;  ///< without rights that were over at `time`
+    Fence fence;  ///< without rights that are over
     Openings openings;
-    Instant written;  ///< when its newest record was
-    Instant time;     ///< the later of that and the clock: a router may wake in 1970
+    Instant
+        written;  ///< when its newest record was; a clock that is behind it (a router may wake in 1970) is taken for
+                  ///< that time: what is over then is left out, and the other ends come sooner by the difference
     Revision revision = 0;
 };
 
@@ -66,6 +67,7 @@ public:
 
 private:
     void write_whole(const Fence&, const Openings&, Revision, Instant now);
+    bool is_there() const;  ///< what is appended to has its name still
     void write_record(std::string body, Instant now);
 
     std::filesystem::path directory_;

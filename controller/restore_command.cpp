@@ -18,16 +18,6 @@ struct Source {
     Revision revision = 0;
 };
 
-/// The kernel counts ends down from the clock as it is: while that lags behind the snapshot, ends come sooner by it.
-void bring_forward(Fence& fence, Seconds lag) {
-    for (auto& [name, set] : fence.sets) {
-        if (!set.shape.timeouts || set.shape.dynamic) continue;
-        for (auto& [key, held] : set.elements) {
-            if (held.until != never) held.until -= lag;
-        }
-    }
-}
-
 /// At boot a slip in the configuration must not open the fence: then the defaults find the last good one.
 Configuration usable_configuration(Invocation& run) {
     try {
@@ -46,11 +36,10 @@ Source source_of(Invocation& run, const Configuration& configuration, Instant ti
     auto last = read_last_good(configuration.state_directory, time, complaints);
     for (const std::string& complaint : complaints) run.output().warn(complaint);
     if (last) {
-        if (last->time > time) {
+        if (last->written > time) {
             run.output().warn(
                 fmt::format("the clock says {}, before the last good fence was written: rights end as if it were {}",
-                            format_instant(time), format_instant(last->time)));
-            bring_forward(last->fence, last->time - time);
+                            format_instant(time), format_instant(last->written)));
         }
         return {std::move(last->fence),
                 fmt::format("the fence of revision {}, written at {}", last->revision, format_instant(last->written)),
@@ -59,8 +48,8 @@ Source source_of(Invocation& run, const Configuration& configuration, Instant ti
     if (configuration.boot.pools.empty()) {
         throw std::runtime_error(
             fmt::format("no usable fence in {}, and the configuration's [boot] names no pools: NOTHING IS FENCED on "
-                        "this router; run "
-                        "'smtpfence apply' as soon as the database can be reached, and name pools and relays in [boot]",
+                        "this router; run 'smtpfence apply' as soon as the database can be reached, and name pools and "
+                        "relays in [boot]",
                         configuration.state_directory));
     }
     return {compile(configuration.boot, configuration.border, {}),

@@ -84,7 +84,7 @@ private:
         look_around();
         if (!last) return;
         if (!fenced()) {
-            report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, last->time));
+            report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, now()));
             journal(Level::warning,
                     fmt::format("the kernel held no fence: that of revision {}, written at {}, is in force",
                                 last->revision, format_instant(last->written)));

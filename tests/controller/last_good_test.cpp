@@ -89,7 +89,14 @@ TEST_CASE("last_good: rights that are over do not come back, by the later of clo
     LastGood(state.directory).settle(small_fence(), {}, 7, start + Seconds{30 * 86400});
     const auto in_1970 = state.read(to_instant(5));
     CHECK_FALSE(exempt(*in_1970, "100.64.7.7"));
-    CHECK(in_1970->time == start + Seconds{30 * 86400});
+    CHECK(in_1970->written == start + Seconds{30 * 86400});
+    Policy policy = small_policy(start);
+    policy.rights[0].until = start + Seconds{100};
+    LastGood(state.directory).settle(compile(policy, {}, {}), {}, 7, start);
+    const auto behind = state.read(to_instant(5));
+    const auto& rights = behind->fence.sets.at("exempt4_32").elements;
+    CHECK(rights.at(to_key(Prefix::parse("100.64.7.7"))).until == to_instant(105));
+    CHECK(rights.at(to_key(Prefix::parse("100.64.7.8"))).until == never);
 }
 
 TEST_CASE("last_good: changes that outgrow the whole make it anew, and the old file is kept") {
@@ -109,6 +116,28 @@ TEST_CASE("last_good: changes that outgrow the whole make it anew, and the old f
     CHECK(exempt(*state.read(), "100.64.1.1"));
     file.append(taking("100.64.1.1"), start);
     CHECK_FALSE(exempt(*state.read(), "100.64.1.1"));
+}
+
+TEST_CASE("last_good: a file that was taken away is made anew with the next pass") {
+    State state;
+    LastGood file(state.directory);
+    file.settle(small_fence(), {}, 7, start);
+    SECTION("removed") { fs::remove(state.file); }
+    SECTION("moved") { fs::rename(state.file, state.before); }
+    SECTION("its directory with it") { fs::remove_all(state.directory); }
+    SECTION("another in its place") {
+        fs::remove(state.file);
+        write_bytes(state.file, "something else");
+    }
+    if (fs::exists(state.directory)) {
+        file.settle(small_fence(), {}, 8, start);
+    } else {
+        CHECK_THROWS_AS(file.settle(small_fence(), {}, 8, start), SnapshotError);
+        fs::create_directory(state.directory);
+        file.settle(small_fence(), {}, 8, start);
+    }
+    CHECK(state.read()->revision == 8);
+    CHECK(state.complaints.empty());
 }
 
 TEST_CASE("last_good: a file cut anywhere is read up to the cut, or not used") {

@@ -20,7 +20,10 @@ void read(std::string_view file) {
     std::optional<std::string> complaint;
     const auto snapshot = accepted([&] { return parse_snapshot(file, to_instant(1'800'000'000), complaint); });
     if (!snapshot) return;
-    must("it is never before the clock", snapshot->time >= to_instant(1'800'000'000));
+    for (const auto& [name, set] : snapshot->fence.sets) {
+        for (const auto& element : set.elements)
+            must("no right is over", element.second.until > to_instant(1'800'000'000));
+    }
     must("the revision is one", snapshot->revision >= 0);
     for (const Opening& opening : snapshot->openings) must("an opening has a size", opening.size >= 0);
 }
