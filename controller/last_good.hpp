@@ -25,13 +25,12 @@ struct SnapshotError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// What the file says.
+/// What the file says. A clock that is behind `written` (a router may wake in 1970) is taken for that time: what is
+/// over then is left out, and the other ends come sooner by the difference.
 struct Snapshot {
     Fence fence;  ///< without rights that are over
     Openings openings;
-    Instant
-        written;  ///< when its newest record was; a clock that is behind it (a router may wake in 1970) is taken for
-                  ///< that time: what is over then is left out, and the other ends come sooner by the difference
+    Instant written;  ///< when its newest record was
     Revision revision = 0;
 };
 
