@@ -10,9 +10,6 @@ namespace smtpfence {
 
 namespace {
 
-/// More touched prefixes than this, and reading everything is cheaper than asking for each.
-constexpr size_t delta_limit = 20000;
-
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
 std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
@@ -145,8 +142,8 @@ Pass Enforcement::follow(Database& database, Instant now) {
     Changes changes = difference(applied_, std::move(desired), now);
     pass = commit(std::move(changes));
     guard_.passed(now);
-    last_.reset();
     if (refused) throw *refused;
+    last_.reset();
     pass.revision = revision;
     note_revision(database, revision, now);
     compare_all_ = false;

@@ -12,9 +12,6 @@ namespace smtpfence {
 
 namespace {
 
-/// More touched prefixes than this, and reading everything is cheaper than asking for each.
-constexpr size_t delta_limit = 20000;
-
 bool moves_border(const Change& change) { return change.touched(Object::relay) || change.touched(Object::pool); }
 bool moves_rights(const Change& change) {
     return change.touched(Object::assignment) || change.touched(Object::exemption);

@@ -38,6 +38,9 @@ struct PolicyDelta {
     std::vector<std::pair<Prefix, std::optional<Instant>>> rights;
 };
 
+/// More touched prefixes than this, and reading everything is cheaper than asking for each.
+constexpr size_t delta_limit = 20000;
+
 /// Reads the change log after `since`, and what expired in (since_time, now]; one consistent view of its own. nullopt:
 /// the log does not reach back (also: since_time is more than an hour ago, or after `now`), or more than `limit`
 /// prefixes were touched, so that read_policy is the better way.

@@ -124,6 +124,20 @@ TEST_CASE("enforcement: a new process measures against the last good fence, not 
     CHECK(fresh.guard().withheld());
 }
 
+TEST_CASE("enforcement: a first pass that is refused leaves the guard what it measures against") {
+    Guarded router;
+    const Fence last = router.enforcement.applied();
+    router.database->query("DELETE FROM relay", {});
+    Enforcement fresh(router.kernel, {}, Guard({}));
+    fresh.take();
+    fresh.measure_against({last, router.enforcement.revision().value()});
+    CHECK(refusal([&] { fresh.follow(*router.database, now()); }).starts_with("conflict: no relay"));
+    router.database->query("DELETE FROM pool", {});
+    fresh.follow(*router.database, now());
+    CHECK(closed_space(router.kernel.read()) == closed_space(last));
+    CHECK(fresh.guard().withheld());
+}
+
 TEST_CASE("enforcement: a plan shows what would be withheld, and changes nothing") {
     Guarded router;
     router.remove("100.64.0.0/16"_p);
