@@ -1,0 +1,152 @@
+"""A database with pools and exempt customers, a namespace to enforce it in, and the service."""
+
+import json
+import os
+import re
+import socket
+import sqlite3
+import time
+
+from namespaces import Measured, Namespace
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+PROGRAM = os.path.realpath(os.environ.get("SMTPFENCE", f"{HERE}/../../build/release/smtpfence"))
+TOGGLES = os.path.join(os.path.dirname(PROGRAM), "tests/bench/bench_toggles")
+SPARE = 5000  # customers with an address and without exemption, to be toggled
+PATIENCE = 600
+
+
+def exempt_address(number):
+    """Customer number N's address: 100.64.0.0/10, as an ISP's access network."""
+    return f"100.{64 + number // 65536}.{number // 256 % 256}.{number % 256}"
+
+
+def pool_prefix(number):
+    return "100.64.0.0/10" if number == 0 else f"{10 + number // 65536}.{number // 256 % 256}.{number % 256}.0/24"
+
+
+class Router:
+    def __init__(self, folder, exemptions, pools):
+        self.folder = folder
+        os.makedirs(folder)
+        self.exemptions, self.pools = exemptions, pools
+        self.file = f"{folder}/subscribers.db"
+        self.namespace = Namespace()
+        self.service = self.log = None
+        self.config = f"{folder}/config.toml"
+        with open(self.config, "w", encoding="utf-8") as out:
+            # The guard would hold back what this benchmark does all the time: to exempt everybody within an hour.
+            out.write(f'database = "sqlite:{self.file}"\nrouter = "bench"\nstate_directory = "{folder}/state"\n'
+                      "[guard]\nmax_exempt_percent = 100\nmax_release_percent = 100\n")
+        self.run("init")
+        self.run("relay", "add", "203.0.113.10")
+        if exemptions or pools:
+            self.imported(self.records(exemptions))
+
+    def records(self, exemptions, shift=0):
+        """Pools, and customers of whom the first `exemptions` are exempt; `shift` moves everybody's address."""
+        path = f"{self.folder}/records.jsonl"
+        with open(path, "w", encoding="utf-8") as out:
+            for number in range(self.pools):
+                out.write(f'{{"op":"pool","prefix":"{pool_prefix(number)}","action":"drop"}}\n')
+            for number in range(exemptions + SPARE):
+                out.write(f'{{"op":"assign","customer":"customer{number}","prefix":"{exempt_address(number + shift)}"}}\n')
+                if number < exemptions:
+                    out.write(f'{{"op":"exempt","customer":"customer{number}","reason":"own mail server"}}\n')
+        return path
+
+    def imported(self, path, *options):
+        return self.run("import", path, "--format", "jsonl", *options)
+
+    def spare(self, number):
+        """A customer to toggle, and his address."""
+        return f"customer{self.exemptions + number}", exempt_address(self.exemptions + number)
+
+    def run(self, *command, good=(0,)):
+        return Measured(self.namespace, PROGRAM, "--config", self.config, *command, good=good)
+
+    def serve(self):
+        """Starts the service; seconds until it says READY."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            path = f"{self.folder}/notify"
+            if os.path.exists(path):
+                os.unlink(path)
+            ready.bind(path)
+            ready.settimeout(PATIENCE)
+            self.log = open(f"{self.folder}/service.log", "ab")
+            started = time.perf_counter()
+            self.service = self.namespace.start(PROGRAM, "--config", self.config, "run", stderr=self.log,
+                                                env={**os.environ, "NOTIFY_SOCKET": path})
+            while b"READY=1" not in ready.recv(4096):
+                pass
+            return time.perf_counter() - started
+
+    def stop(self):
+        if self.service:
+            self.service.terminate()
+            self.service.wait()
+            self.log.close()
+            self.service = None
+
+    def memory(self):
+        """Resident megabytes of the service: now, at its peak."""
+        with open(f"/proc/{self.service.pid}/status", encoding="utf-8") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+
+    def cpu(self):
+        """CPU seconds that the service has used."""
+        with open(f"/proc/{self.service.pid}/stat", encoding="utf-8") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def behind(self):
+        """How many revisions the router's report is behind the database."""
+        database = sqlite3.connect(f"file:{self.file}?mode=ro", uri=True, timeout=PATIENCE)
+        try:
+            (wanted,) = database.execute("SELECT revision FROM state").fetchone()
+            reported = database.execute("SELECT revision FROM router").fetchone()
+            return wanted - (reported[0] or 0) if reported else wanted
+        finally:
+            database.close()
+
+    def converge(self):
+        """Seconds until the service reports that it enforces the database's revision."""
+        started = time.perf_counter()
+        while self.behind() > 0:
+            if time.perf_counter() - started > PATIENCE or self.service.poll() is not None:
+                raise RuntimeError(f"the service does not converge: see {self.folder}/service.log")
+            time.sleep(0.002)
+        return time.perf_counter() - started
+
+    def toggled(self, customers, count, pause):
+        """Milliseconds from each commit to the kernel, by "grant" and "revoke", and how long all took in seconds."""
+        lines = "\n".join(" ".join(self.spare(number)) for number in range(customers)) + "\n"
+        output = self.namespace.run(TOGGLES, f"sqlite:{self.file}", str(count), str(int(pause * 1e6)), text=lines)
+        samples = {"grant": [], "revoke": []}
+        for line in output.splitlines():
+            word, number = line.split()
+            if word == "seconds":
+                return samples, float(number)
+            samples[word].append(float(number) / 1000)
+        raise RuntimeError("bench_toggles ended early")
+
+    def exempt_set(self):
+        """The newest set of exempt addresses; its name has its capacity once it grew."""
+        listing = self.namespace.run("nft", "-t", "list", "table", "inet", "smtpfence")
+        names = re.findall(r"set (exempt4_32\w*)", listing)
+        return max(names, key=lambda name: int(name.partition("_32_")[2] or 0))
+
+    def forget_state(self):
+        """A first fence is measured against no last good one."""
+        for name in ("fence", "fence.previous"):
+            path = f"{self.folder}/state/{name}"
+            if os.path.exists(path):
+                os.unlink(path)
+
+
+def set_sizes(namespace):
+    """How many elements the kernel lists in each set, counted by nft."""
+    listing = json.loads(Measured(namespace, "nft", "-j", "list", "table", "inet", "smtpfence").output)
+    things = [item.get("set") or item.get("map") for item in listing["nftables"]]
+    return {thing["name"]: len(thing.get("elem", [])) for thing in things if thing}

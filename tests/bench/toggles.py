@@ -1,0 +1,68 @@
+"""One change at a time: from the commit to the kernel, and from a command's start to its answer."""
+
+import statistics
+import time
+
+from namespaces import Measured
+from rows import percentile
+
+
+def toggles(table, router, script, restore, turns):
+    """Beside `nft add element` into the same table and `ipset add` into a set of the same size."""
+    from namespaces import Namespace
+    size = router.exemptions
+    samples, _ = router.toggled(50, turns, 0.01)
+    both = samples["grant"] + samples["revoke"]
+    how = f"{turns} transactions 10 ms apart, the kernel asked every 30 us until it has the change"
+    table.add("toggle, committed to enforced, p50", "ms", size, statistics.median(both), goal="1", how=how)
+    table.add("toggle, committed to enforced, p99", "ms", size, percentile(both, 99), goal="5", how=how)
+    for word in ("grant", "revoke"):
+        table.samples(f"{word}, committed to enforced", "ms", size, samples[word], how=how)
+    peer = Namespace()
+    Measured(peer, "nft", "-f", script)
+    with open(restore, "rb") as lines:
+        Measured(peer, "ipset", "restore", stdin=lines)
+    commands(table, router, peer, max(10, turns // 10))
+
+
+def commands(table, router, peer, turns):
+    size, name = router.exemptions, router.exempt_set()
+    ours, revokes, nft, ipset = [], [], [], []
+    for turn in range(turns):
+        customer, address = router.spare(100 + turn % 50)
+        ours.append(1000 * router.run("exempt", "grant", customer, "--reason", "bench").seconds)
+        element = ("inet", "smtpfence", name, f"{{ {address} timeout 365d }}")
+        nft.append(1000 * Measured(peer, "nft", "add", "element", *element).seconds)
+        ipset.append(1000 * Measured(peer, "ipset", "add", "exempt", address).seconds)
+        if turn < 3 and size <= 100_000:
+            Measured(router.namespace, "nft", "get", "element", "inet", "smtpfence", name, f"{{ {address} }}")
+        revokes.append(1000 * router.run("exempt", "revoke", customer, "--reason", "bench").seconds)
+        Measured(peer, "nft", "delete", "element", "inet", "smtpfence", name, f"{{ {address} }}")
+        Measured(peer, "ipset", "del", "exempt", address)
+    how = f"whole processes, {turns} in turn"
+    for other, theirs in (("nft add element", nft), ("ipset add", ipset)):
+        table.samples("grant, command start to answer", "ms", size, ours, peer=other, theirs=statistics.median(theirs),
+                      how=how)
+    table.add("grant, command start to answer, p99", "ms", size, percentile(ours, 99), goal="25", how=how)
+    table.samples("revoke, command start to answer", "ms", size, revokes, how=how)
+    table.add("revoke, command start to answer, p99", "ms", size, percentile(revokes, 99), goal="25", how=how)
+
+
+def steady(table, router, seconds):
+    """RADIUS interim storms: 500 changes a second."""
+    before = router.cpu()
+    samples, took = router.toggled(2000, 500 * seconds, 0.002)
+    share = 100 * (router.cpu() - before) / took
+    both = samples["grant"] + samples["revoke"]
+    how = f"{len(both):,} transactions in {took:.1f} s, as toggle"
+    table.add("500 changes a second: share of a core", "%", router.exemptions, share, goal="20", how=how)
+    table.add("500 changes a second: lag, p50", "ms", router.exemptions, statistics.median(both), how=how)
+    table.add("500 changes a second: lag, p99", "ms", router.exemptions, percentile(both, 99), goal="100", how=how)
+
+
+def idle(table, router, seconds):
+    before, started = router.cpu(), time.perf_counter()
+    time.sleep(seconds)
+    share = 100 * (router.cpu() - before) / (time.perf_counter() - started)
+    table.add("nothing happens: share of a core", "%", router.exemptions, share, goal="5",
+              how=f"{seconds} s, verifying in the background as configured by default")
