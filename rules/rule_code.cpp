@@ -160,6 +160,14 @@ RuleDraft& RuleDraft::masked(Family family, uint8_t length) {
     return mask(value.address().data(), bits(family) / 8U);
 }
 
+// @nh,32,32 & 0x3fff != 0x0
+RuleDraft& RuleDraft::header_word(uint32_t offset, uint32_t bits, uint32_t value, bool equal) {
+    const uint32_t bits_be = htonl(bits), value_be = htonl(value);
+    return load_payload(NFT_PAYLOAD_NETWORK_HEADER, offset, sizeof bits_be)
+        .mask(&bits_be, sizeof bits_be)
+        .compare(equal ? NFT_CMP_EQ : NFT_CMP_NEQ, &value_be, sizeof value_be);
+}
+
 // ip frag-off & 8191
 RuleDraft& RuleDraft::load_fragment_offset() {
     const uint8_t ipv4 = NFPROTO_IPV4;

@@ -30,15 +30,17 @@ public:
     RuleDraft& opens_connection();                    ///< tcp flags syn / syn,ack (no test of the protocol)
     RuleDraft& address(Family, End);                  ///< ip saddr, into the register
     RuleDraft& masked(Family, uint8_t length);        ///< & 255.255.255.0
-    RuleDraft& fragment();                            ///< ip frag-off & 8191 != 0
-    RuleDraft& later_fragment(Family);                ///< ip frag-off & 8191 > 1; frag frag-off != 0
-    RuleDraft& not_routed_back();                     ///< fib saddr . iif oif missing
-    RuleDraft& interface(End);                        ///< iifname, oifname, into the register
-    RuleDraft& in(const std::string& set);            ///< @set
-    RuleDraft& verdict_of(const std::string& map);    ///< vmap @map
-    RuleDraft& remember(const std::string& set);      ///< update @set { ... }
-    RuleDraft& counter();                             ///< counter
-    RuleDraft& reset();                               ///< reject with tcp reset
+    /// @nh,32,32 & 0x3fff != 0x0: four bytes of the network header, which is what the kernel compares fastest.
+    RuleDraft& header_word(uint32_t offset, uint32_t bits, uint32_t value, bool equal);
+    RuleDraft& fragment();                                            ///< ip frag-off & 8191 != 0
+    RuleDraft& later_fragment(Family);                                ///< ip frag-off & 8191 > 1; frag frag-off != 0
+    RuleDraft& not_routed_back();                                     ///< fib saddr . iif oif missing
+    RuleDraft& interface(End);                                        ///< iifname, oifname, into the register
+    RuleDraft& in(const std::string& set);                            ///< @set
+    RuleDraft& verdict_of(const std::string& map);                    ///< vmap @map
+    RuleDraft& remember(const std::string& set);                      ///< update @set { ... }
+    RuleDraft& counter();                                             ///< counter
+    RuleDraft& reset();                                               ///< reject with tcp reset
     RuleDraft& verdict(int32_t code, const std::string& chain = {});  ///< accept, drop, return, jump and goto
 
     /// `nft` is the text that all this has in `nft list`.

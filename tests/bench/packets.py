@@ -129,7 +129,7 @@ def packet_path(table, routers, turns):
 
 
 def add_throughput(table, what, costs, name):
-    """What one packet takes longer, and the throughput that is left."""
+    """What one packet takes, and the throughput that is left."""
     base, ours = costs["no table"], costs[name]
     control = name == "no table again"
     size = 0 if control else name
@@ -140,3 +140,38 @@ def add_throughput(table, what, costs, name):
               "veth to veth; in brackets the quartiles")
     table.add(f"{label}, {what}: time per packet", "ns", size, statistics.median(ours), peer="no table",
               theirs=statistics.median(base), how="median of calls of 64 packets")
+
+
+HOOKS = {"forward": "forward priority -10", "prerouting": "prerouting priority -300",
+         "ingress": "ingress device bng0 priority 0"}
+
+
+def hooked(hook, rules):
+    """A table that decides at one hook by these rules of chain border; what is to port 25 drops."""
+    chains = "".join(f"chain {name} {{\n{body}\n}}\n" for name, body in
+                     (("hidden", "counter"), ("mail", "drop"), ("replies", "counter")))
+    return (f"table inet hooked {{\n{chains}chain border {{\ntype filter hook {hook}; policy accept;\n"
+            + "\n".join(rules) + "\n}\n}\n")
+
+
+def hooks(table, script, turns):
+    """The hooks that could decide, with the border's own tests; and what a hook costs that tests nothing, or one port."""
+    with open(script, encoding="utf-8") as file:
+        rules = [line.partition(" border ")[2] for line in file if line.startswith("add rule inet smtpfence border ")]
+    tables = {f"our tests at {name}": hooked(hook, rules) for name, hook in HOOKS.items()}
+    tables["no rule at forward"] = hooked(HOOKS["forward"], [])
+    tables["tcp dport 25 at forward"] = hooked(HOOKS["forward"], ["tcp dport 25 drop"])
+    rig = Rig()
+    rig.add("no table", Namespace())
+    for name, text in tables.items():
+        namespace = Namespace()
+        rig.add(name, namespace)
+        namespace.run("nft", "-f", "-", text=text)
+    for what, kind in {**OTHER, **SMTP}.items():
+        costs = rig.costs(["no table", *tables], kind, turns)
+        for name in tables:
+            more = [ours - base for base, ours in zip(costs["no table"], costs[name])]
+            low, middle, high = quartiles(more)
+            fate = "passes" if rig.shares[name] > 0.5 else "dropped"
+            table.add(f"{name}: {what} {fate}, more than without a table", "ns", 0, middle, spread=(low, high),
+                      how="turn by turn; in brackets the quartiles")

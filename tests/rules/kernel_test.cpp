@@ -325,7 +325,7 @@ TEST_CASE("kernel: objects of our names but of another kind are made anew") {
     SECTION("another shape") { other.sets.at("exempt4_32").shape.timeouts = false; }
     for (auto& element : other.sets.at("exempt4_32").elements) element.second.until = never;
     if (other.chains.at("inbound").hook) {
-        for (const char* name : {"border", "replies", "fragments"}) other.chains.at(name).rules.clear();
+        for (const char* name : {"mail", "replies", "fragments"}) other.chains.at(name).rules.clear();
     }
     bring(*kernel, other);
     REQUIRE(left_to_do(kernel->read(), other) == "");

@@ -51,9 +51,7 @@ TEST_CASE("nft_text: begins like a document") {
 )"));
     CHECK_THAT(text, Catch::Contains(R"(	chain border {
 		type filter hook forward priority filter - 10; policy accept;
-		ip frag-off & 8191 != 0 goto fragments comment "no ports in it"
-		th dport != 25 goto other_ports comment "readable, and not to port 25"
-		meta l4proto != tcp accept comment "not tcp"
+		@nh,0,32 & 0xff000000 == 0x45000000 @nh,32,32 & 0x3fff != 0x0 goto hidden comment "IPv4 fragment"
 )"));
     CHECK(nft_text({}, test_time()).empty());
 }

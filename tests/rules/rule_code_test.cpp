@@ -36,7 +36,7 @@ TEST_CASE("layout: every chain that is gone to exists, and every set that is loo
         }
     }
     CHECK(sets == 21);
-    CHECK(targets == 11);
+    CHECK(targets == 18);
 }
 
 TEST_CASE("layout: every rule has a text and a comment that nft can keep") {
