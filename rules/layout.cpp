@@ -262,7 +262,7 @@ std::vector<Rule> reject_rules() {
 std::vector<Rule> observe_rules() {
     // counter packets 0 bytes 0
     return {jump_rule(of_layout("attempt"), "counts sources"),
-            RuleDraft().counter().rule("counter packets 0 bytes 0", "action observe: back to border, not fenced")};
+            RuleDraft().counter().rule("counter packets 0 bytes 0", "action observe: judged on, not fenced")};
 }
 
 std::string exempt_name(const ExemptSet& set, std::string_view suffix) {

@@ -6,7 +6,6 @@ from generation import Events
 from namespaces import Measured, Namespace
 from router import exempt_address, set_sizes
 
-YEAR = 365 * 24 * 3600
 NEWSETELEM, NEWRULE, NEWSET, NEWCHAIN = 12, 6, 9, 3
 
 
@@ -43,7 +42,7 @@ def first_apply(table, router, turns):
                       how=f"apply from SQLite into an empty kernel, {turns} times in turn with {name}")
         table.add("first apply, peak memory", "MB", size, memory[0], peer=name, theirs=memory[at],
                   goal="a fifth" if at == 1 and size >= 1_000_000 else "", how="GNU time's maximum resident set")
-    return script, restore
+    return restore
 
 
 def start(table, router):

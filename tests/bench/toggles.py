@@ -3,13 +3,13 @@
 import statistics
 import time
 
-from namespaces import Measured
+from namespaces import Measured, Namespace
+from packets import hand_written
 from rows import percentile
 
 
-def toggles(table, router, script, restore, turns):
-    """Beside `nft add element` into the same table and `ipset add` into a set of the same size."""
-    from namespaces import Namespace
+def toggles(table, router, restore, turns):
+    """Beside `nft add element` into a table of one set with as many elements, and `ipset add`."""
     size = router.exemptions
     samples, _ = router.toggled(50, turns, 0.01)
     both = samples["grant"] + samples["revoke"]
@@ -19,7 +19,7 @@ def toggles(table, router, script, restore, turns):
     for word in ("grant", "revoke"):
         table.samples(f"{word}, committed to enforced", "ms", size, samples[word], how=how)
     peer = Namespace()
-    Measured(peer, "nft", "-f", script)
+    peer.run("nft", "-f", "-", text=hand_written(size))
     with open(restore, "rb") as lines:
         Measured(peer, "ipset", "restore", stdin=lines)
     commands(table, router, peer, max(10, turns // 10))
@@ -31,15 +31,15 @@ def commands(table, router, peer, turns):
     for turn in range(turns):
         customer, address = router.spare(100 + turn % 50)
         ours.append(1000 * router.run("exempt", "grant", customer, "--reason", "bench").seconds)
-        element = ("inet", "smtpfence", name, f"{{ {address} timeout 365d }}")
-        nft.append(1000 * Measured(peer, "nft", "add", "element", *element).seconds)
+        own = ("inet", "shortest", "exempt")
+        nft.append(1000 * Measured(peer, "nft", "add", "element", *own, f"{{ {address} timeout 365d }}").seconds)
         ipset.append(1000 * Measured(peer, "ipset", "add", "exempt", address).seconds)
         if turn < 3 and size <= 100_000:
             Measured(router.namespace, "nft", "get", "element", "inet", "smtpfence", name, f"{{ {address} }}")
         revokes.append(1000 * router.run("exempt", "revoke", customer, "--reason", "bench").seconds)
-        Measured(peer, "nft", "delete", "element", "inet", "smtpfence", name, f"{{ {address} }}")
+        Measured(peer, "nft", "delete", "element", *own, f"{{ {address} }}")
         Measured(peer, "ipset", "del", "exempt", address)
-    how = f"whole processes, {turns} in turn"
+    how = f"whole processes, {turns} in turn; nft adds to a table of one set"
     for other, theirs in (("nft add element", nft), ("ipset add", ipset)):
         table.samples("grant, command start to answer", "ms", size, ours, peer=other, theirs=statistics.median(theirs),
                       how=how)
