@@ -2,28 +2,19 @@
 // ends.
 
 #include <catch2/catch.hpp>
-#include <cstdlib>
-#include <iostream>
 #include <random>
 
 #include "controller/followed_router.hpp"
+#include "seed.hpp"
 
 using namespace smtpfence;
 using namespace std::chrono_literals;
 
 namespace {
 
-/// From SMTPFENCE_SEED to walk again as once before; else another one each time. Printed.
-unsigned walk_seed() {
-    const char* given = std::getenv("SMTPFENCE_SEED");
-    const unsigned seed = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
-    std::cout << "SMTPFENCE_SEED=" << seed << std::endl;
-    return seed;
-}
-
 /// A router and the chance that decides what happens to it.
 struct Walk {
-    const unsigned seed = walk_seed();
+    const unsigned seed = printed_seed();
     std::mt19937 random{seed};
     Router router;
 

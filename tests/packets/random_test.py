@@ -2,7 +2,6 @@
 destination, ports and shape, the frame arrives exactly when the reading says so."""
 
 import ipaddress
-import os
 import random
 import unittest
 
@@ -12,55 +11,14 @@ from scapy.packet import Raw
 
 from network import FAMILIES
 from packet_case import PacketCase, numbers
+from reading import Reading
+from seed import printed_seed
 from service import POOLS, RELAYS
 
 EXPERTS = ("100.64.7.7", "2001:db8:100:700::/56", "100.70.7.7", "2001:db8:170:700::/56")
 MORE = {4: ("100.64.9.9", "100.64.9.10", "100.64.8.3", "100.67.5.7", "100.71.0.9", "100.64.7.8", "100.64.0.26"),
         6: ("2001:db8:100:900::99", "2001:db8:100:900::98", "2001:db8:100:800::3", "2001:db8:160:5::7",
             "2001:db8:171::9", "2001:db8:100:7ff::1", "2001:db8:100:800::", "2001:db8:100::26")}
-
-
-def longest(prefixes, address):
-    """What the longest of the prefixes that hold the address stands for."""
-    holding = [(prefix.prefixlen, what) for prefix, what in prefixes
-               if prefix.version == address.version and address in prefix]
-    return max(holding)[1] if holding else None
-
-
-class Reading:
-    """The policy in a few sentences, for packets that carry TCP's beginning."""
-
-    def __init__(self, lines, subscriber):
-        self.pools = [(ipaddress.ip_network(text), action) for action, texts in POOLS.items() for text in texts]
-        self.relays = [(ipaddress.ip_network(text), True) for text in RELAYS]
-        self.experts = [(ipaddress.ip_network(text), True) for text in EXPERTS]
-        self.routes = [(ipaddress.ip_network(text.replace("default", "0.0.0.0/0")), name)
-                       for name, line in lines.items() for text in line.prefixes]
-        self.subscriber = subscriber
-
-    def line_of(self, address):
-        return longest(self.routes, address)
-
-    def is_relay(self, *addresses):
-        return any(longest(self.relays, address) for address in addresses)
-
-    def fenced(self, address, line):
-        """Whether port 25 of an address behind a line is closed."""
-        if longest(self.experts, address):
-            return False
-        action = longest(self.pools, address)
-        return line in self.subscriber if action is None else action in ("drop", "reject")
-
-    def passes(self, source, destination, line, to_25, from_25):
-        """Ports that can't be read count as both."""
-        if to_25 and not self.is_relay(destination):
-            if line in self.subscriber and self.line_of(source) != line:
-                return False
-            if not self.is_relay(source) and self.fenced(source, line):
-                return False
-        if from_25 and not self.is_relay(source, destination):
-            return not self.fenced(destination, self.line_of(destination))
-        return True
 
 
 class Shapes:
@@ -109,10 +67,11 @@ class RandomFrames(PacketCase):
     frames = 4000
 
     def test_frames_arrive_exactly_when_the_policy_says_so(self):
-        seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+        seed = printed_seed()
         dice = random.Random(seed)
-        print(f"SEED={seed}")
-        shapes, reading = Shapes(dice), Reading(self.network.lines, ("home", "street"))
+        shapes = Shapes(dice)
+        reading = Reading(self.network.lines, ("home", "street"), RELAYS, EXPERTS,
+                          [(text, action) for action, texts in POOLS.items() for text in texts])
         wraps = (shapes.plain, shapes.udp, shapes.later, shapes.first, shapes.hidden, shapes.wrapped)
         verdicts = {False: 0, True: 0}
         for _ in range(self.frames):
@@ -130,7 +89,7 @@ class RandomFrames(PacketCase):
                 ipaddress.ip_address(source), ipaddress.ip_address(destination), line,
                 not shown or dport == 25, not shown or sport == 25)
             arrived = self.network.inject(packet, line, to).arrived
-            self.assertEqual(arrived, expected, f"SEED={seed}: from {line} to {to}: {packet!r}")
+            self.assertEqual(arrived, expected, f"SMTPFENCE_SEED={seed}: from {line} to {to}: {packet!r}")
             verdicts[arrived] += 1
         print(f"{verdicts[True]} passed, {verdicts[False]} stopped, as the policy says")
         self.assertGreater(min(verdicts.values()), self.frames // 10)

@@ -13,6 +13,7 @@
 #include "rules/netlink_kernel.hpp"
 #include "rules/network.hpp"
 #include "rules/scenario.hpp"
+#include "seed.hpp"
 
 using namespace smtpfence;
 
@@ -127,8 +128,8 @@ TEST_CASE("kernel: what was committed is read back equal") {
 
 TEST_CASE("kernel: a random walk leaves nothing to do after each step") {
     const Stage kernel(EACH_KERNEL);
-    const auto seed = static_cast<unsigned>(GENERATE(1, 2, 3));
-    CAPTURE(seed);
+    const unsigned seed = GENERATE(1u, 2u, printed_seed());
+    INFO("SMTPFENCE_SEED=" << seed);
     std::mt19937 random(seed);
     kernel->take();
     for (int step = 0; step < 30; ++step) {

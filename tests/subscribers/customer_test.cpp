@@ -8,6 +8,7 @@
 #include <random>
 
 #include "scratch.hpp"
+#include "seed.hpp"
 
 using namespace smtpfence;
 
@@ -208,8 +209,8 @@ static std::string overlap(Database& database) {
 
 TEST_CASE("customer: processes that write at once never make two customers overlap, nor lose a revision") {
     ScratchDatabase database;
-    const auto seed = static_cast<unsigned>(std::random_device{}());
-    CAPTURE(seed);
+    const unsigned seed = printed_seed();
+    INFO("SMTPFENCE_SEED=" << seed);
     std::vector<pid_t> children;
     int ends[2];
     REQUIRE(pipe(ends) == 0);

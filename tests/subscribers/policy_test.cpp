@@ -6,6 +6,7 @@
 #include <random>
 
 #include "scratch.hpp"
+#include "seed.hpp"
 
 using namespace smtpfence;
 
@@ -277,8 +278,8 @@ private:
 }  // namespace
 
 TEST_CASE("policy: differences lead to the same policy as reading all of it") {
-    for (unsigned seed : {1u, 2u, 3u, static_cast<unsigned>(std::random_device{}())}) {
-        CAPTURE(seed);
+    for (const unsigned seed : {1u, 2u, 3u, printed_seed()}) {
+        INFO("SMTPFENCE_SEED=" << seed);
         const auto memory = open_database("sqlite::memory:", OpenMode::create);
         Database& database = *memory;
         migrate(database);
