@@ -128,14 +128,16 @@ bool must_rebuild(const Fence& actual, const Fence& desired) {
     return set_differs || chain_differs;
 }
 
-/// Chains without rules, then empty sets.
-std::vector<Operation> creations(const Fence& actual, const Fence& desired) {
+/// Chains without rules, then empty sets: all but those for exemptions, or these alone.
+std::vector<Operation> creations(const Fence& actual, const Fence& desired, bool exemptions) {
     std::vector<Operation> operations;
     for (const auto* chain : in_reading_order(desired.chains)) {
-        if (!actual.chains.contains(chain->first)) operations.emplace_back(AddChain{chain->first, chain->second.hook});
+        if (exemptions || actual.chains.contains(chain->first)) continue;
+        operations.emplace_back(AddChain{chain->first, chain->second.hook});
     }
     for (const auto* set : in_reading_order(desired.sets)) {
-        if (!actual.sets.contains(set->first)) operations.emplace_back(AddSet{set->first, set->second.shape});
+        if (actual.sets.contains(set->first) || parse_exempt_set_name(set->first).has_value() != exemptions) continue;
+        operations.emplace_back(AddSet{set->first, set->second.shape});
     }
     return operations;
 }
@@ -148,8 +150,10 @@ Changes rebuild(const Fence& actual, const Fence& desired) {
     for (const auto& entry : actual.chains) all.emplace_back(ReplaceRules{entry.first, {}});
     for (const auto& entry : actual.sets) all.emplace_back(DeleteSet{entry.first});
     for (const auto& entry : actual.chains) all.emplace_back(DeleteChain{entry.first});
-    const std::vector<Operation> created = creations({}, desired);
-    all.insert(all.end(), created.begin(), created.end());
+    for (const bool exemptions : {false, true}) {
+        const std::vector<Operation> created = creations({}, desired, exemptions);
+        all.insert(all.end(), created.begin(), created.end());
+    }
     for (const auto& [name, set] : desired.sets) {
         append_elements(all, name, {}, ElementList(set.elements.begin(), set.elements.end()));
     }
@@ -281,7 +285,7 @@ Changes difference(const Fence& actual, Fence desired, Instant now) {
     if (must_rebuild(actual, desired)) return rebuild(actual, desired);
     Changes changes;
     std::vector<Transaction>& all = changes.transactions;
-    append(all, creations(actual, desired));
+    append(all, creations(actual, desired, false));
     for (const auto& [name, set] : actual.sets) {
         const auto exempt = parse_exempt_set_name(name);
         if (!exempt || is_ours(desired, name)) continue;
@@ -295,6 +299,7 @@ Changes difference(const Fence& actual, Fence desired, Instant now) {
         append_narrowing(all, name, rights[name]);
     }
     append(all, border_changes(actual, desired, now));
+    append(all, creations(actual, desired, true));  // one that the kernel has no memory for holds back nothing above
     for (auto& [name, set] : rights) append_widening(all, name, set);
     append(all, rule_switches(actual, desired));
     append(all, leftovers(actual, desired));

@@ -2,16 +2,16 @@
 // What to do to make one fence another: pure functions from values to values.
 //
 // Changes are transactions in the order in which they must reach the kernel; each is atomic. Order:
-//   1. create what is missing: chains without rules, empty sets;
+//   1. create what is missing: chains without rules, empty sets but those for exemptions;
 //   2. exemptions that ended or end sooner, in the old set too when a larger one takes its place;
 //   3. relays, pools and interfaces, all in one transaction: a pool that is split, or a network that becomes a pool
 //      together with its relay, is never seen half done, and nothing in it can be full;
-//   4. exemptions that began or end later, in chunks;
+//   4. sets for exemptions that are missing, empty; then exemptions that began or end later, in chunks;
 //   5. all rules that differ, in one transaction; other chains keep their counters;
 //   6. remove leftovers.
-// So no right survives its end because a grant failed, and no chain looks into a set that is not filled yet. Only when
-// an object of our name is of another kind (somebody else made it) everything is made anew in one transaction. Healing
-// takes two differences, of the outlines and then of the whole, so that what closes is back before the exemptions.
+// So no right survives its end because a grant or the set for it failed, and no chain looks into an unfilled set.
+// An object of our name but of another kind (somebody else's) makes everything be made anew in one transaction.
+// Healing takes two differences, of the outlines and then of the whole, so that what closes is back before exemptions.
 
 #include <deque>
 #include <variant>

@@ -149,6 +149,26 @@ TEST_CASE("enforcement: what the kernel refuses is tried again, and a revocation
     CHECK(router.differences() == 0);
 }
 
+TEST_CASE("enforcement: a revocation doesn't wait for a set that the kernel has no memory for") {
+    Router router;
+    router.enforcement.take();
+    router.grant("c1");
+    router.follow();
+    committed(*router.database, [](Change& change) {
+        revoke_exemption(change, "c1", "test");
+        assign(change, "c2", "100.64.3.16/29"_p, {}, false);  // no set is there for this length
+        grant_exemption(change, {"c2", "test", {}, {}, 3600s, {}});
+    });
+    router.kernel.fail_commit(2, ENOMEM);  // the revocation is two transactions, as above
+    CHECK_THROWS_AS(router.follow(), KernelError);
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK_FALSE(router.enforcement.applied().sets.contains("exempt4_29"));
+
+    CHECK(router.follow().revision == 3);
+    CHECK(router.enforcement.applied().sets.at("exempt4_29").elements.size() == 1);
+    CHECK(router.differences() == 0);
+}
+
 TEST_CASE("enforcement: drift is put right, and counted") {
     Router router;
     router.enforcement.take();
