@@ -17,6 +17,7 @@ from network import FAMILIES, PATIENCE
 
 PROGRAM = os.environ.get("SMTPFENCE", "")
 DIRECTORY = "smtpfence-packets-"
+CONFLICT = 4
 
 RELAYS = [address for family in FAMILIES for address in (family.relay, family.near_relay)]
 POOLS = {
@@ -37,6 +38,14 @@ def sweep():
             shutil.rmtree(path, ignore_errors=True)
 
 
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        return str(error)
+
+
 class Service:
     """`smtpfence run` and its commands, in the router's namespace."""
 
@@ -46,6 +55,7 @@ class Service:
         sweep()
         self.network = network
         self.program, self.launcher = PROGRAM, ()  # what starts the service's program, when something does
+        self.environment = {}  # of the service and the commands, besides this process's
         self.directory = tempfile.mkdtemp(prefix=f"{DIRECTORY}{os.getpid()}-")
         self.configuration = os.path.join(self.directory, "config.toml")
         self.database = os.path.join(self.directory, "subscribers.db")
@@ -62,7 +72,8 @@ class Service:
 
     def command(self, *arguments, code=0):
         """Runs `smtpfence ARGUMENTS`; any exit code but `code` fails the test. Returns standard output."""
-        done = self.network.router.run(self.program, "--config", self.configuration, *arguments, check=False)
+        done = self.network.router.run(self.program, "--config", self.configuration, *arguments, check=False,
+                                       env=os.environ | self.environment)
         if done.returncode != code:
             raise AssertionError(f"smtpfence {' '.join(arguments)}: exit {done.returncode}, not {code}\n{done.stdout}"
                                  f"{done.stderr}")
@@ -94,7 +105,7 @@ class Service:
         self.log = open(os.path.join(self.directory, "log"), "a", encoding="utf-8")
         self.process = self.network.router.start(
             *self.launcher, self.program, "--config", self.configuration, "run", stdout=self.log, stderr=self.log,
-            env=dict(os.environ, NOTIFY_SOCKET=path, **environment))
+            env=os.environ | self.environment | {"NOTIFY_SOCKET": path} | environment)
         self.listener = threading.Thread(target=self.listen, args=(self.notifications,), daemon=True)
         self.listener.start()
         self.wait_until_said("READY=1")
@@ -125,6 +136,15 @@ class Service:
     def journal(self):
         with open(os.path.join(self.directory, "log"), encoding="utf-8") as file:
             return file.read()
+
+    def whereabouts(self):
+        """Of the service's process and of who traces it, for a failure: state, system call, where in the kernel."""
+        if not self.process:
+            return "no service runs"
+        own = f"/proc/{self.process.pid}/status"
+        tracers = [pid for pid in os.listdir("/proc") if pid.isdigit() and f"TracerPid:\t{pid}\n" in read(own)]
+        return "\n".join(f"process {pid} {name}: {read(f'/proc/{pid}/{name}').strip()}"
+                         for pid in [str(self.process.pid)] + tracers for name in ("stat", "syscall", "wchan", "stack"))
 
     def stop(self, number=signal.SIGTERM):
         """Returns the exit code; negative for a signal."""

@@ -1,0 +1,31 @@
+"""strace on a running service, which does something at chosen system calls.
+
+    with Tracer(service, "sendto:error=ENOBUFS:when=2"):
+        ...
+"""
+
+import subprocess
+
+from network import die_with_parent
+
+
+class Tracer:
+    """Traces until the block ends; each injection is a word for strace's -e inject."""
+
+    def __init__(self, service, *injections):
+        self.process = subprocess.Popen(
+            ["strace", "-f", "-o", "/dev/null", "-p", str(service.process.pid),
+             *[word for injection in injections for word in ("-e", f"inject={injection}")]],
+            stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        line = self.process.stderr.readline()
+        if "attached" not in line:
+            raise RuntimeError(f"strace: {line}{self.process.stderr.read()}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.stderr.read()
+        self.process.stderr.close()
+        self.process.wait()
