@@ -4,10 +4,10 @@ passed meanwhile."""
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 
-from network import die_with_parent
+from service import CONFLICT
+from tracer import Tracer
 
 OPERATOR = """table inet operator {
     set admins { type ipv4_addr; elements = { 192.0.2.77, 192.0.2.78 } }
@@ -177,28 +177,29 @@ def reboot(rig):
     rig.edge.settle()
 
 
-RANDOM = (kill, kill, restart, upgrade, reload, apply, lock_database, lose_database, fill_disk, operate, flush_owned)
+def step_clock(rig):
+    """Back or forward, by what is taken at once or by what is held for wrong at first; no right ends so soon."""
+    with rig.ledger.fault("clock set back or forward") as row:
+        started = time.monotonic()
+        rig.edge.clock.ahead = int(rig.dice.uniform(-1, 1) * rig.dice.choice((250, 86400, 30 * 86400)))
+        if rig.dice.random() < 0.3:
+            rig.edge.kill()
+            rig.edge.start()
+        healed(rig, row, started)
 
 
-class Tracer:
-    """strace on the running service, which does something at chosen system calls."""
+def start_second(rig):
+    """Refused with the first one's name, and in nobody's way."""
+    with rig.ledger.fault("a second service") as row:
+        started = time.monotonic()
+        code = rig.edge.attempt("run")
+        if code != CONFLICT:
+            raise AssertionError(f"a second service: exit {code}")
+        healed(rig, row, started)
 
-    def __init__(self, edge, *injections):
-        self.process = subprocess.Popen(
-            ["strace", "-f", "-o", "/dev/null", "-p", str(edge.process.pid),
-             *[word for injection in injections for word in ("-e", f"inject={injection}")]],
-            stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        line = self.process.stderr.readline()
-        if "attached" not in line:
-            raise RuntimeError(f"strace: {line}{self.process.stderr.read()}")
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.stderr.read()
-        self.process.wait()
+RANDOM = (kill, kill, restart, upgrade, reload, apply, lock_database, lose_database, fill_disk, operate, flush_owned,
+          step_clock, start_second)
 
 
 DISK_CALLS = ("pwrite64", "fdatasync,fsync", "pwrite64,write", "rename,pwrite64,write,fdatasync,fsync")
