@@ -266,7 +266,8 @@ class Desk:
             facts.put(key, value)
         code = DONE if facts.without_overlaps(time) else CONFLICT
         # A reason or a ticket may have changed, of which nothing is known here: that is refused.
-        return Command(["revert", str(revision), "--confirm"], code, facts if code == DONE else before, refusal=CONFLICT)
+        words = ["revert", str(revision), "--confirm"]
+        return Command(words, code, facts if code == DONE else before, refusal=CONFLICT)
 
     def note(self, revision, before, after):
         self.history.append((revision, before.as_dictionary(), after.as_dictionary()))

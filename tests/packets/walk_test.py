@@ -25,7 +25,8 @@ import private_mounts
 
 SECONDS = float(os.environ.get("SMTPFENCE_WALK_SECONDS", "60"))
 FAILED = 1
-FARTHEST = 250  # seconds that the clock is ever wrong: no two times differ by ten minutes, which would be held for wrong
+# Seconds that the clock is ever wrong: no two times differ by ten minutes, which would be held for wrong.
+FARTHEST = 250
 
 
 def setUpModule():

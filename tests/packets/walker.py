@@ -1,5 +1,5 @@
-"""The router that the random walk leads through commands and faults, with both oracles: what Facts say who may pass, and
-what real packets find."""
+"""The router that the random walk leads through commands and faults, with both oracles: who may pass as Facts say, and
+as real packets find."""
 
 import ipaddress
 import json
@@ -195,7 +195,8 @@ class Walker(Service):
         return "flags owner" in self.network.router.nft("list", "table", "inet", "smtpfence")
 
     def story(self):
-        return "\n".join(["the steps were:", *self.steps, "the journal's end:", self.journal()[-4000:], self.whereabouts()])
+        return "\n".join(["the steps were:", *self.steps, "the journal's end:", self.journal()[-4000:],
+                          self.whereabouts()])
 
     def close(self):
         if self.process:
