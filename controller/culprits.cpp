@@ -14,23 +14,22 @@ constexpr size_t most_named = 8;
 
 }  // namespace
 
-void Culprits::hear(Kernel& kernel) {
-    for (ForeignCommit& commit : kernel.foreign_commits()) {
-        if (commit == ForeignCommit{} || std::find(heard_.begin(), heard_.end(), commit) != heard_.end()) continue;
-        if (heard_.size() < most_named) {
-            heard_.push_back(std::move(commit));
-        } else {
-            more_ = true;
-        }
+void Culprits::hear(const ForeignCommit& commit) {
+    if (commit.touched.nothing() || (commit.pid == 0 && commit.program.empty())) return;
+    Culprit culprit{commit.pid, commit.program};
+    if (std::find(heard_.begin(), heard_.end(), culprit) != heard_.end()) return;
+    if (heard_.size() < most_named) {
+        heard_.push_back(std::move(culprit));
+    } else {
+        more_ = true;
     }
 }
 
-std::string Culprits::taken(Kernel& kernel) {
-    hear(kernel);
+std::string Culprits::taken() {
     std::string words;
-    for (const ForeignCommit& commit : heard_) {
+    for (const Culprit& culprit : heard_) {
         if (!words.empty()) words += ", ";
-        words += fmt::format("{} (process {})", commit.program.empty() ? "a program" : commit.program, commit.pid);
+        words += fmt::format("{} (process {})", culprit.program.empty() ? "a program" : culprit.program, culprit.pid);
     }
     if (more_) words += " and others";
     heard_.clear();

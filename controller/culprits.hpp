@@ -1,6 +1,6 @@
 #pragma once
-// Who else changed nftables since the kernel was last verified, for the line about drift. The kernel tells who
-// committed, not what: a program that changed only its own tables at the same time is named as well.
+// Who else may have changed the table since the kernel was last verified, for the line about drift: whoever touched it,
+// as the kernel tells, and whoever committed while it could not be heard what.
 
 #include <string>
 #include <vector>
@@ -11,13 +11,17 @@ namespace smtpfence {
 
 class Culprits {
 public:
-    /// Takes what the kernel has to tell.
-    void hear(Kernel&);
+    void hear(const ForeignCommit&);
     /// "nft (process 4711), docker (process 12)", each once; empty: nobody was heard. Forgets them.
-    std::string taken(Kernel&);
+    std::string taken();
 
 private:
-    std::vector<ForeignCommit> heard_;
+    struct Culprit {
+        uint32_t pid;
+        std::string program;
+        friend bool operator==(const Culprit&, const Culprit&) = default;
+    };
+    std::vector<Culprit> heard_;
     bool more_ = false;  ///< than are kept
 };
 

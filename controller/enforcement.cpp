@@ -1,7 +1,9 @@
 #include "controller/enforcement.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
+#include "rules/fence_record.hpp"
 #include "rules/layout.hpp"
 #include "subscribers/revision.hpp"
 #include "subscribers/router.hpp"
@@ -9,6 +11,12 @@
 namespace smtpfence {
 
 namespace {
+
+/// How often something is worked out anew because others commit all the time.
+constexpr int most_restarts = 3;
+
+/// Whether the kernel refused because the table isn't what we took it for, or may have taken what we don't know of.
+bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code != EMSGSIZE; }
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
@@ -84,24 +92,34 @@ void Enforcement::set_border(Border border) {
     compare_all_ = true;
 }
 
-void Enforcement::take() {
+void Enforcement::take(Fence expected) {
     kernel_.take();
-    reread();
+    kernel_.listen();
+    compare_all_ = true;
+    touched_ = {};
+    generation_ = kernel_.generation();
+    applied_ = kernel_.read(std::move(expected));
+    space_.reset();
+    refresh_next_end();
 }
 
 size_t Enforcement::restore(Fence fence, Instant now) {
     return commit(difference(applied_, std::move(fence), now), false).changes;
 }
 
-void Enforcement::reread() {
-    compare_all_ = true;
-    generation_ = kernel_.generation();
-    applied_ = kernel_.read();
-    space_.reset();
-    refresh_next_end();
+/// Somebody who commits between reading and writing makes it start again from what he made of the table.
+Pass Enforcement::follow(Database& database, Instant now) {
+    for (int attempt = 0;; ++attempt) {
+        try {
+            return follow_once(database, now);
+        } catch (const KernelError& error) {
+            if (error.code != ERESTART || attempt == most_restarts) throw;
+            verify(now, false);
+        }
+    }
 }
 
-Pass Enforcement::follow(Database& database, Instant now) {
+Pass Enforcement::follow_once(Database& database, Instant now) {
     Pass pass;
     // Another history may have the same numbers: a delta would start from what this kernel never enforced.
     if (!compare_all_ && revision_ && revision_mark(database, *revision_) == mark_) {
@@ -125,9 +143,9 @@ Pass Enforcement::follow(Database& database, Instant now) {
     }
     Policy policy = read_policy(database, now);
     const std::optional<Refused> refused = refusal_of(policy, border_);
-    if (kernel_.generation() != generation_) {
+    if (Touched touched = hear(); !touched.nothing()) {
         if (revision_ && !last_) last_ = InForce{applied_, *revision_};  // whatever somebody left of it
-        take();
+        take(std::move(applied_));
     }
     if (refused) {
         if (applied_.empty()) throw *refused;
@@ -206,27 +224,42 @@ Pass Enforcement::commit(Changes changes, bool noted) {
     Pass pass;
     pass.changes = changes.size();
     for (Transaction& transaction : changes.transactions) {
-        const uint32_t before = kernel_.generation();
-        try {
-            kernel_.commit(transaction);
-        } catch (...) {
-            // Whether a failure left a trace or the mirror was wrong: the next pass reads the kernel and compares
-            // everything.
-            compare_all_ = true;
-            generation_ = before - 1;
-            throw;
-        }
+        send(transaction);
         if (noted && note_) note_(transaction);
         if (moves_border(transaction)) space_.reset();
         perform(applied_, transaction);
         note_ends(transaction);
-        const uint32_t after = kernel_.generation();
-        // A foreign commit in between leaves generation_ behind, and verify() looks closer.
-        if (before == generation_ && after - before <= 1) generation_ = after;
         ++pass.transactions;
         transaction = {};
     }
     return pass;
+}
+
+/// Where others can write to the table, the kernel refuses what was worked out before they did. What they did
+/// elsewhere is no reason to; and what narrows goes in any case.
+void Enforcement::send(const Transaction& transaction) {
+    for (int attempt = 0;; ++attempt) {
+        const bool checked = !kernel_.owned() && !(attempt > 0 && narrows(transaction) &&
+                                                   (!touched_.nothing() || attempt > most_restarts));
+        const uint32_t before = kernel_.generation();
+        try {
+            kernel_.commit(transaction, checked ? std::optional(generation_) : std::nullopt);
+        } catch (const KernelError& error) {
+            if (error.code == ERESTART) {
+                touched_ = hear();
+                if (narrows(transaction) || (touched_.nothing() && attempt < most_restarts)) continue;
+                throw;
+            }
+            compare_all_ = true;
+            if (may_be_astray(error.code)) touched_.everything = true;
+            throw;
+        }
+        const uint32_t after = kernel_.generation();
+        // Unchecked, a foreign commit in between leaves generation_ behind, and verify() looks closer.
+        if (checked && after != generation_) ++generation_;
+        if (!checked && before == generation_ && after - before <= 1) generation_ = after;
+        return;
+    }
 }
 
 void Enforcement::note_ends(const Transaction& transaction) {
@@ -262,48 +295,21 @@ size_t Enforcement::expire(Instant now) {
         ended += over.elements.size();
         if (!over.elements.empty()) transaction.operations.emplace_back(std::move(over));
     }
-    if (ended > 0) commit(Changes{{std::move(transaction)}});
+    if (ended > 0) {
+        commit(Changes{{std::move(transaction)}});
+        last_expiry_ = now;
+    }
     refresh_next_end();
     return ended;
 }
 
 size_t Enforcement::clock_stepped(Instant now) {
     compare_all();  // the change log is read from the time of the last pass on, by another clock
-    const size_t ended = expire(now);
-    const size_t moved = verify(now, true);
+    size_t changes = expire(now);
+    changes += verify(now, true);
+    while (sweeping()) changes += sweep(now, 1000);
     refresh_next_end();
-    return ended + moved;
-}
-
-/// However many exemptions were lost with it, what closes comes back first and is neither read nor written with them.
-size_t Enforcement::heal_outline(Fence expected, Instant now) {
-    generation_ = kernel_.generation();
-    applied_ = kernel_.read_outline();
-    if (applied_.empty()) {
-        kernel_.take();
-        generation_ = kernel_.generation();
-        applied_ = kernel_.read_outline();
-    }
-    return commit(difference(applied_, std::move(expected), now), false).changes;
-}
-
-size_t Enforcement::verify(Instant now, bool thorough) {
-    if (!thorough && kernel_.generation() == generation_) return 0;
-    const Fence expected = std::move(applied_);
-    const bool comparing_all = compare_all_;
-    try {
-        size_t healed = heal_outline(outline(expected), now);
-        reread();
-        healed += commit(difference(applied_, expected, now), false).changes;
-        compare_all_ = comparing_all;
-        return healed;
-    } catch (...) {
-        // What is not put right yet still has to be: the next call begins anew, database or not.
-        applied_ = expected;
-        compare_all_ = true;
-        generation_ = kernel_.generation() - 1;
-        throw;
-    }
+    return changes;
 }
 
 }  // namespace smtpfence

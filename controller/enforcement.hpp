@@ -6,11 +6,13 @@
 //   enforcement.take();                                   // adopt or create the table, read what is there
 //   Pass pass = enforcement.follow(database, now());      // whatever changed since
 //
-// Threads: none. Performance: follow() costs what changed; verify() is one system call while nobody else commits.
+// Threads: none. Performance: follow() costs what changed; verify() is one system call while nobody else commits, and
+// costs what somebody else changed when he does; sweep() 1 us for each exemption that it looks at.
 
 #include <functional>
 #include <optional>
 
+#include "controller/culprits.hpp"
 #include "controller/guard.hpp"
 #include "rules/kernel.hpp"
 
@@ -70,8 +72,8 @@ public:
     /// The next follow() compares everything, not only what the change log names.
     void compare_all() { compare_all_ = true; }
 
-    /// Adopts or creates the table and reads it. Throws KernelError.
-    void take();
+    /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). Throws KernelError.
+    void take(Fence expected = {});
 
     /// Brings the kernel to the database's revision, but for what the guard withholds (guard().withheld()). Throws
     /// Refused (no relay) when everything but relays and pools, which stay as they are in force, was brought there: a
@@ -83,10 +85,18 @@ public:
     /// ended.
     size_t expire(Instant now);
 
-    /// Compares the kernel with what was applied: cheap while the generation is ours, else everything is read. Puts
-    /// right what somebody else changed: chains, relays, pools and rules first, exemptions behind them. Returns the
-    /// number of differences healed. Throws KernelError.
+    /// Puts right what somebody else changed, as far as the kernel tells: chains, relays, pools and rules first,
+    /// exemptions behind them. `thorough`: compares these in any case, and lets a sweep through the exemptions begin.
+    /// Returns the number of differences healed. Throws KernelError.
     size_t verify(Instant now, bool thorough);
+
+    /// Compares the next exemptions, `most` of them, with what the kernel holds, and puts right what differs. Returns
+    /// the number of differences healed. Throws KernelError; then the sweep goes on where it was.
+    size_t sweep(Instant now, size_t most);
+    bool sweeping() const { return sweep_.has_value(); }
+
+    /// Who may have changed the table since the last call, in words; empty: nobody was heard.
+    std::string culprits() { return culprits_.taken(); }
 
     /// Somebody set the clock: ends what is over by the new one, and lets the kernel count down to the ends that hold
     /// by it. The next follow() compares everything. Returns the number of changes. Throws KernelError.
@@ -103,8 +113,14 @@ private:
     void hold_back(Database&, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
-    void reread();
-    size_t heal_outline(Fence expected, Instant now);
+    Pass follow_once(Database&, Instant now);
+    void send(const Transaction&);
+    Touched hear();
+    size_t put_right(const Touched&, Instant now);
+    size_t heal_outline(const std::set<std::string>& remade, Instant now);
+    size_t heal_exemptions(const std::string& set, std::span<const Key>, Instant now);
+    size_t heal_by_reading(Instant now);
+    bool in_surplus(const std::string& set, Instant now);
     void refresh_next_end();
     void note_ends(const Transaction&);
     void note_revision(Database&, Revision, Instant now);
@@ -121,7 +137,15 @@ private:
     std::string mark_;          ///< revision_mark() of revision_
     Instant seen_{};            ///< the `now` of the last pass that ended well
     Instant next_end_ = never;  ///< not later than the earliest end in applied_
-    uint32_t generation_ = 0;   ///< after our last commit or reading
+    uint32_t generation_ = 0;   ///< up to which applied_ knows what was committed
+    Touched touched_;           ///< by others, and not put right yet
+    Culprits culprits_;
+    struct Position {
+        std::string set;
+        std::optional<Key> behind;
+    };
+    std::optional<Position> sweep_;  ///< where it goes on
+    Instant last_expiry_{};          ///< when rights ended: the kernel may count them for some seconds yet
     bool compare_all_ = true;
 };
 

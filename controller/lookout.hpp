@@ -11,8 +11,8 @@ namespace smtpfence {
 
 class Lookout {
 public:
-    /// Looks around. Whether warnings() changed; new ones are said in the journal.
-    bool look(const std::vector<std::string>& subscriber);
+    /// Looks around; new warnings are said in the journal.
+    void look(const std::vector<std::string>& subscriber);
 
     /// What bypasses() said last.
     const std::vector<std::string>& warnings() const { return warnings_; }

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <cerrno>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "controller/alarm.hpp"
-#include "controller/culprits.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/follower.hpp"
 #include "controller/journal.hpp"
@@ -23,6 +23,12 @@ namespace smtpfence {
 namespace {
 
 using namespace std::chrono_literals;
+
+/// Exemptions in one piece of a sweep: a millisecond.
+constexpr size_t sweep_slice = 1000;
+
+/// Whether the kernel's refusal is none: an answer was lost, or somebody else committed.
+bool passing(int code) { return code == ENOBUFS || code == EAGAIN || code == EINTR || code == ERESTART; }
 
 /// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
 /// could open.
@@ -80,7 +86,7 @@ private:
         std::vector<std::string> complaints;
         auto last = read_last_good(configuration_.state_directory, now(), complaints);
         for (const std::string& complaint : complaints) journal(Level::error, complaint);
-        enforcement_.take();
+        enforcement_.take(last ? last->fence : Fence());
         look_around();
         if (!last) return;
         if (!fenced()) {
@@ -120,8 +126,10 @@ private:
     }
 
     void look_around() {
-        if (!lookout_.look(configuration_.border.subscriber)) return;
-        report_.notes = notes_with(text(kernel_->features()), lookout_.warnings());
+        lookout_.look(configuration_.border.subscriber);
+        std::string notes = notes_with(text(kernel_->features()), lookout_.warnings());
+        if (notes == report_.notes) return;
+        report_.notes = std::move(notes);
         reporter_.hurry();
     }
 
@@ -135,7 +143,9 @@ private:
         fence_changed_ = false;
     }
 
-    void check_kernel(Steady::time_point t) {
+    enum class Sweep { next, whole };
+
+    void check_kernel(Steady::time_point t, Sweep much = Sweep::next) {
         if (!kernel_retry_.due(t)) return;
         try {
             const bool thorough = t >= next_verify_;
@@ -145,25 +155,49 @@ private:
                 fence_changed_ = true;
             }
             kernel_->listen();
-            const size_t healed = enforcement_.verify(now(), thorough);
-            journal_drift(healed, culprits_.taken(*kernel_));
-            if (healed > 0) {
-                report_.drift_healed += static_cast<int64_t>(healed);
-                reporter_.hurry();
-                fence_changed_ = true;
-            }
+            note_drift(enforcement_.verify(now(), thorough));
+            sweep(t);
+            while (much == Sweep::whole && enforcement_.sweeping()) sweep(next_sweep_);
             if (enforcement_.expire(now()) > 0) follow_due_ = fence_changed_ = true;
             end_sessions();
             report_.verified_at = now();
-            kernel_retry_.succeeded();
+            kernel_succeeded();
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         }
     }
 
+    void note_drift(size_t healed) {
+        const std::string culprits = enforcement_.culprits();
+        if (healed == 0) return;
+        journal_drift(healed, culprits);
+        report_.drift_healed += static_cast<int64_t>(healed);
+        reporter_.hurry();
+        fence_changed_ = true;
+    }
+
+    /// The exemptions are compared a few at a time, in a twentieth of the time.
+    void sweep(Steady::time_point t) {
+        if (!enforcement_.sweeping() || t < next_sweep_) return;
+        const Steady::time_point began = Steady::now();
+        note_drift(enforcement_.sweep(now(), sweep_slice));
+        const Steady::time_point ended = Steady::now();
+        next_sweep_ = ended + 19 * (ended - began);
+    }
+
+    void kernel_succeeded() {
+        kernel_retry_.succeeded();
+        hurried_ = false;
+    }
+
+    /// What passes is tried again at once, the first time; everything else after a pause.
     void kernel_failed(const KernelError& error, Steady::time_point t) {
         trouble_.set(fmt::format("kernel: {}", error.what()), now());
-        kernel_retry_.failed(t);
+        if (passing(error.code) && !std::exchange(hurried_, true)) {
+            next_verify_ = {};
+        } else {
+            kernel_retry_.failed(t);
+        }
         follow_due_ = true;
         reporter_.hurry();
     }
@@ -197,7 +231,7 @@ private:
             end_sessions();
             follow_due_ = false;
             report_.last_pass = report_.verified_at = now();
-            kernel_retry_.succeeded();
+            kernel_succeeded();
             if (trouble_.reason() || report_.revision != pass.revision) reporter_.hurry();
             keeping_.note(pass.revision);
             trouble_.clear(now());
@@ -224,7 +258,7 @@ private:
         auto requests = open_requests(follower_.session(), configuration_.router);
         if (!requests.empty()) {
             next_verify_ = t;
-            check_kernel(t);
+            check_kernel(t, Sweep::whole);
             enforcement_.compare_all();
             follow_due_ = true;
         }
@@ -298,6 +332,7 @@ private:
     Steady::time_point next_turn(Steady::time_point t) const {
         Steady::time_point next = std::min(follower_.next(t), supervisor_.due(t));
         next = std::min(next, kernel_retry_.due(t) ? next_verify_ : kernel_retry_.at());
+        if (enforcement_.sweeping() && kernel_retry_.due(t)) next = std::min(next, next_sweep_);
         const bool deaf = !kernel_->owned() && kernel_->listener() < 0;  // after a large commit
         if (deaf && kernel_retry_.due(t)) next = t;
         if (follower_.due(t)) {
@@ -316,10 +351,9 @@ private:
         pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
                                 {alarm_.descriptor(), POLLIN, 0},
                                 {follower_.descriptor(), POLLIN, 0},
-                                {kernel_->listener(), POLLIN, 0}};
+                                {kernel_retry_.due(t) ? kernel_->listener() : -1, POLLIN, 0}};
         if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
         if (descriptors[2].revents != 0) follower_.wake();
-        if (descriptors[3].revents != 0) culprits_.hear(*kernel_);
     }
 
     void receive(int number) {
@@ -370,7 +404,6 @@ private:
     Keeping keeping_;
     std::unique_ptr<Kernel> kernel_;
     Enforcement enforcement_;
-    Culprits culprits_;
     Follower follower_;
     Reporter reporter_;
     Lookout lookout_;
@@ -380,8 +413,9 @@ private:
     bool stopping_ = false;
     bool follow_due_ = true;
     bool fence_changed_ = true;  ///< since sessions were last ended
-    Steady::time_point next_verify_ = Steady::now() + 60s;
+    Steady::time_point next_verify_ = Steady::now() + 60s, next_sweep_{};
     Retry kernel_retry_{1s};
+    bool hurried_ = false;  ///< tried again at once
     std::string noted_digest_;
 };
 

@@ -3,6 +3,8 @@
 // (netlink_kernel.hpp), the other a model for tests (tests/rules/model_kernel.hpp); both pass the same contract tests.
 
 #include <functional>
+#include <set>
+#include <span>
 
 #include "rules/difference.hpp"
 
@@ -17,20 +19,41 @@ struct KernelError : std::runtime_error {
     std::string object;  ///< what it was about; may be empty
 };
 
-/// What this kernel can do, found by dry-run batches when it is opened.
+/// What this kernel can do, found by dry-run batches when it is opened; what needs a set of ours, once there is one.
 struct Features {
     bool persist = false;  ///< table flags owner and persist: nobody else can change the table, and it survives our end
     bool destroy_element = false;  ///< deleting what has just expired is no error
     bool ack_on_end = false;       ///< a transaction's end is acknowledged
+    bool element_count = false;    ///< it tells how many elements a set has, so that a reading needs no dump
 };
 /// "owner and persist flags: yes", one line each, for `status`.
 std::string text(const Features&);
 
-/// Somebody else's commit, as far as the kernel tells whose: to any table of this network namespace.
+/// What was changed in our table by somebody else.
+struct Touched {
+    bool everything = false;  ///< it was not told what
+    bool outline = false;     ///< the table, sets, chains, rules, relays, pools or interfaces
+    std::map<std::string, std::vector<Key>> exemptions;  ///< elements of exemption sets, by set
+    std::set<std::string> remade;                        ///< exemption sets that were made or deleted
+
+    bool nothing() const { return !everything && !outline && exemptions.empty() && remade.empty(); }
+    void merge(Touched other) {
+        everything = everything || other.everything;
+        outline = outline || other.outline;
+        remade.merge(other.remade);
+        for (auto& [set, keys] : other.exemptions) {
+            auto& all = exemptions[set];
+            all.insert(all.end(), keys.begin(), keys.end());
+        }
+    }
+};
+
+/// Somebody else's commit, to any table of this network namespace, as far as the kernel tells.
 struct ForeignCommit {
-    uint32_t pid = 0;     ///< by the machine's own count, whatever container it is in; 0: not told
-    std::string program;  ///< its name; empty: not told
-    friend bool operator==(const ForeignCommit&, const ForeignCommit&) = default;
+    uint32_t generation = 0;  ///< that it made; 0: not told
+    uint32_t pid = 0;         ///< by the machine's own count, whatever container it is in; 0: not told
+    std::string program;      ///< its name; empty: not told
+    Touched touched;
 };
 
 /// A source address and its counter in a dynamic set.
@@ -51,14 +74,25 @@ public:
     virtual void take() = 0;
 
     /// The table as it is now, consistent (read again while the generation moves). Elements of dynamic sets are left
-    /// out. Empty when there is none.
-    virtual Fence read() = 0;
+    /// out. Empty when there is none. Where the kernel counts elements, those that `expected` holds of an exemption set
+    /// are asked for by key, 1 us each, and the set is dumped, in quadratic time, only when it has more than these.
+    virtual Fence read(Fence expected) = 0;
+    Fence read() { return read(Fence()); }
 
     /// The same without the elements of exemption sets: what closes, at a cost that doesn't grow with the exemptions.
     virtual Fence read_outline() = 0;
 
-    /// One atomic transaction: all of it or, with an exception, nothing.
-    virtual void commit(const Transaction&) = 0;
+    /// How many elements a set has; those that ended may count for some seconds yet. nullopt: it is not told, or there
+    /// is no such set.
+    virtual std::optional<uint32_t> count(const std::string& set) = 0;
+
+    /// What an exemption set holds for each of these keys; nullopt: it isn't there.
+    virtual std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key>) = 0;
+
+    /// One atomic transaction: all of it or, with an exception, nothing. With `generation` it is refused (ERESTART)
+    /// when anybody has committed to this network namespace since that one.
+    virtual void commit(const Transaction&, std::optional<uint32_t> generation) = 0;
+    void commit(const Transaction& transaction) { commit(transaction, std::nullopt); }
 
     /// Increases with every commit by anybody in this network namespace.
     virtual uint32_t generation() = 0;
@@ -71,7 +105,7 @@ public:
     virtual void listen() = 0;
     /// Readable when there are foreign commits; -1: not listening.
     virtual int listener() const = 0;
-    /// Those since the last call, without waiting. One without pid and program may stand for several.
+    /// Those since the last call, in order. One without generation stands for any number of them.
     virtual std::vector<ForeignCommit> foreign_commits() = 0;
 
     /// The element that covers `address` (all bits set in its length), asked by key: in an interval set the interval,

@@ -117,9 +117,10 @@ int64_t milliseconds_now() {
         .count();
 }
 
-NetlinkBatch::NetlinkBatch(const Features& features, uint32_t sequence)
+NetlinkBatch::NetlinkBatch(const Features& features, uint32_t sequence, std::optional<uint32_t> generation)
     : features_(features), first_(sequence), next_(sequence), now_(milliseconds_now()) {
     messages_.begin_plain(NFNL_MSG_BATCH_BEGIN, 0, next_++, htons(NFNL_SUBSYS_NFTABLES), NFPROTO_UNSPEC);
+    if (generation) messages_.put_u32(NFNL_BATCH_GENID, *generation);
     parts_.push_back({"transaction", 0, {}, 0});
 }
 

@@ -18,8 +18,9 @@ int64_t milliseconds_now();
 
 class NetlinkBatch {
 public:
-    /// `sequence` is the first of the sequence numbers it uses, one for each message.
-    NetlinkBatch(const Features&, uint32_t sequence);
+    /// `sequence` is the first of the sequence numbers it uses, one for each message. `generation`: the kernel refuses
+    /// it (ERESTART) in any other.
+    NetlinkBatch(const Features&, uint32_t sequence, std::optional<uint32_t> generation = {});
 
     void create_table(const std::string& name, uint32_t flags);
     void delete_table(const std::string& name);

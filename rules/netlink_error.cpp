@@ -26,6 +26,8 @@ std::string explanation(int code) {
             return "the message is too large for the kernel; apply fewer changes at once";
         case EOPNOTSUPP:
             return "this kernel does not support it; load the module nf_tables, or use Linux 6.1 or newer";
+        case ERESTART:
+            return "another program changed nftables meanwhile; apply again";
         case EAGAIN:
         case EINTR:
         case ENOBUFS:

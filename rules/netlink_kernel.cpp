@@ -37,7 +37,8 @@ std::unique_ptr<Kernel> open_kernel() { return std::make_unique<NetlinkKernel>()
 std::string text(const Features& features) {
     const auto line = [](const char* what, bool has) { return std::string(what) + ": " + (has ? "yes" : "no") + "\n"; };
     return line("owner and persist flags", features.persist) + line("tolerant delete", features.destroy_element) +
-           line("acknowledged end of a transaction", features.ack_on_end);
+           line("acknowledged end of a transaction", features.ack_on_end) +
+           line("element counts", features.element_count);
 }
 
 NetlinkKernel::NetlinkKernel(const Features& wanted) {
@@ -45,6 +46,7 @@ NetlinkKernel::NetlinkKernel(const Features& wanted) {
     features_.persist = found.persist && wanted.persist;
     features_.destroy_element = found.destroy_element && wanted.destroy_element;
     features_.ack_on_end = found.ack_on_end && wanted.ack_on_end;
+    counting_ = wanted.element_count;
 }
 
 /// Two transactions that change nothing: one without its end, which is checked and thrown away, and an empty one.
@@ -67,7 +69,7 @@ Features NetlinkKernel::probe() {
         if (refused && reply.error != 0) throw error_about(reply.error, "nf_tables");
     }
     if (replies.empty()) throw error_about(EOPNOTSUPP, "nf_tables");
-    NetlinkBatch empty({true, true, true}, dry.last_sequence() + 1);
+    NetlinkBatch empty({true, true, true, true}, dry.last_sequence() + 1);
     empty.end();
     for (const Reply& reply : socket_.batch(empty.bytes())) {
         if (reply.sequence == empty.last_sequence()) found.ack_on_end = reply.error == 0;
@@ -109,12 +111,35 @@ void NetlinkKernel::listen() {
     }
 }
 
-void NetlinkKernel::commit(const Transaction& given) {
+std::vector<ForeignCommit> NetlinkKernel::foreign_commits() {
+    if (watch_.descriptor() < 0) return {};
+    // A commit can be asked for before it is told. An empty transaction waits for the one that is going on.
+    NetlinkBatch empty(features_, socket_.next_sequence());
+    empty.end();
+    socket_.skip_sequences(empty.last_sequence());
+    socket_.batch(empty.bytes());
+    return watch_.commits();
+}
+
+std::optional<uint32_t> NetlinkKernel::count(const std::string& set) {
+    if (!counting_) return std::nullopt;
+    const auto count = element_count(socket_, set);
+    features_.element_count = features_.element_count || count.has_value();
+    return count;
+}
+
+Fence NetlinkKernel::read(Fence expected) {
+    return read_table(socket_, Depth::whole, counting_, std::move(expected));
+}
+
+Fence NetlinkKernel::read_outline() { return read_table(socket_, Depth::outline, counting_, {}); }
+
+void NetlinkKernel::commit(const Transaction& given, std::optional<uint32_t> generation) {
     if (elements_in(given) > most_heard) watch_.leave();
     std::optional<Transaction> reduced;  // a copy only when something must be left out
     while (true) {
         const Transaction& transaction = reduced ? *reduced : given;
-        NetlinkBatch batch(features_, socket_.next_sequence());
+        NetlinkBatch batch(features_, socket_.next_sequence(), generation);
         for (const Operation& operation : transaction.operations) batch.add(operation);
         if (batch.first_sequence() == batch.last_sequence()) return;  // nothing but the beginning
         batch.end();

@@ -15,18 +15,24 @@ class NetlinkBatch;
 class NetlinkKernel : public Kernel {
 public:
     /// Uses at most the features in `wanted`: with fewer it does what it has to do on an older kernel.
-    explicit NetlinkKernel(const Features& wanted = {true, true, true});
+    explicit NetlinkKernel(const Features& wanted = {true, true, true, true});
 
     Features features() const override { return features_; }
     void take() override;
-    Fence read() override { return read_table(socket_, Depth::whole); }
-    Fence read_outline() override { return read_table(socket_, Depth::outline); }
-    void commit(const Transaction&) override;
+    using Kernel::read;
+    Fence read(Fence expected) override;
+    Fence read_outline() override;
+    std::optional<uint32_t> count(const std::string& set) override;
+    std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key> keys) override {
+        return held_elements(socket_, set, keys);
+    }
+    using Kernel::commit;
+    void commit(const Transaction&, std::optional<uint32_t> generation) override;
     uint32_t generation() override { return table_generation(socket_); }
     bool owned() const override { return owned_; }
     void listen() override;
     int listener() const override { return watch_.descriptor(); }
-    std::vector<ForeignCommit> foreign_commits() override { return watch_.commits(); }
+    std::vector<ForeignCommit> foreign_commits() override;
     std::optional<std::pair<Key, Held>> find(const std::string& set, const Key& address) override {
         return find_element(socket_, set, address);
     }
@@ -50,6 +56,7 @@ private:
     NetlinkSocket socket_;
     NetlinkWatch watch_;
     Features features_;
+    bool counting_ = true;  ///< unless it shall do as an older kernel
     bool owned_ = false;
 };
 

@@ -17,6 +17,7 @@ namespace {
 
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
+constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
 constexpr uint16_t set_count = 20;  // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
 MessageWriter request(uint16_t type, uint16_t flags, uint32_t sequence) {
@@ -51,18 +52,6 @@ Dump dump_elements(NetlinkSocket& socket, const std::string& set, KeyKind kind,
     return dump;
 }
 
-/// How many the kernel counts; nullopt: it does not tell.
-std::optional<uint32_t> element_count(NetlinkSocket& socket, const std::string& set) {
-    MessageWriter message = request(NFT_MSG_GETSET, NLM_F_ACK, socket.next_sequence());
-    message.put_name(NFTA_SET_TABLE, table_name);
-    message.put_name(NFTA_SET_NAME, set);
-    std::optional<uint32_t> count;
-    socket.ask(message.bytes(), [&](const nlmsghdr& part) {
-        if (const auto found = attribute(attributes(part), set_count)) count = found->u32();
-    });
-    return count;
-}
-
 bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
     std::vector<DecodedElement> bounds;
     const Dump dump =
@@ -79,7 +68,7 @@ bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
 /// told before. When the table is resized or an element ends in between, some are told twice and others never, and the
 /// kernel says nothing. So a reading counts only when nothing came twice and the number is right; where the kernel
 /// tells no number, or counts elements that have ended, two readings must agree.
-bool read_hash(NetlinkSocket& socket, const std::string& name, Set& set) {
+bool dump_hash(NetlinkSocket& socket, const std::string& name, bool counting, Set& set) {
     const auto exempt = parse_exempt_set_name(name);
     std::optional<Elements> before;
     for (int reading = 0; reading < most_readings; ++reading) {
@@ -92,7 +81,7 @@ bool read_hash(NetlinkSocket& socket, const std::string& name, Set& set) {
         const bool twice = elements.size() != dump.elements;
         const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
         const bool whole =
-            dump.parts <= 1 || element_count(socket, name) == elements.size() ||
+            dump.parts <= 1 || (counting && element_count(socket, name) == elements.size()) ||
             (before && std::equal(before->begin(), before->end(), elements.begin(), elements.end(), same_key));
         if (!twice && whole) {
             set.elements = std::move(elements);
@@ -105,12 +94,78 @@ bool read_hash(NetlinkSocket& socket, const std::string& name, Set& set) {
                       "set " + name + " can't be read: it changes all the time; try again later");
 }
 
-bool read_elements(NetlinkSocket& socket, const std::string& name, Set& set) {
-    if (set.shape.dynamic) return true;
-    return set.shape.interval ? read_intervals(socket, name, set) : read_hash(socket, name, set);
+void put_key(MessageWriter& message, const Key& key, KeyKind kind) {
+    const size_t nested = message.nest(NFTA_SET_ELEM_KEY);
+    message.put(NFTA_DATA_VALUE, {reinterpret_cast<const char*>(key.bytes.data()), kind == KeyKind::ipv4 ? 4U : 16U});
+    message.end_nest(nested);
 }
 
-std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth) {
+/// The elements with these keys, in their order, up to the first one that is not there. `missing`: there is one.
+std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string& set, KeyKind kind,
+                                        std::span<const Key> keys, bool& missing) {
+    MessageWriter message = request(NFT_MSG_GETSETELEM, NLM_F_ACK, socket.next_sequence());
+    message.put_name(NFTA_SET_ELEM_LIST_TABLE, table_name);
+    message.put_name(NFTA_SET_ELEM_LIST_SET, set);
+    const size_t list = message.nest(NFTA_SET_ELEM_LIST_ELEMENTS);
+    for (const Key& key : keys) {
+        const size_t element = message.nest(NFTA_LIST_ELEM);
+        put_key(message, key, kind);
+        message.end_nest(element);
+    }
+    message.end_nest(list);
+    std::vector<DecodedElement> found;
+    const int64_t time = milliseconds_now();
+    const int code =
+        socket.ask(message.bytes(), [&](const nlmsghdr& part) { decode_elements(part, kind, time, found); });
+    if (code != 0 && code != ENOENT) throw error_about(code, "elements of set " + set);
+    missing = code == ENOENT;
+    return found;
+}
+
+/// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
+bool confirm(NetlinkSocket& socket, const std::string& name, Elements& expected) {
+    if (expected.empty() || !element_count(socket, name)) return false;
+    std::vector<Key> keys;
+    for (auto next = expected.begin(); next != expected.end();) {
+        keys.clear();
+        auto element = next;
+        for (; element != expected.end() && keys.size() < asked_at_once; ++element) keys.push_back(element->first);
+        const bool last = element == expected.end();
+        const auto held = held_elements(socket, name, keys);
+        for (size_t i = 0; i < keys.size(); ++i) {
+            const auto asked = expected.find(keys[i]);
+            if (held[i]) {
+                asked->second = *held[i];
+            } else {
+                expected.erase(asked);
+            }
+        }
+        next = last ? expected.end() : expected.upper_bound(keys.back());
+    }
+    // What has ended is counted until the kernel collects it.
+    for (int counting = 0; counting < most_readings; ++counting) {
+        if (element_count(socket, name) == expected.size()) return true;
+        std::this_thread::sleep_for(reading_pause);
+    }
+    return false;
+}
+
+/// `expected`: what another reading, or a commit, says of this set.
+bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Elements expected, Set& set) {
+    if (!counting || !confirm(socket, name, expected)) return dump_hash(socket, name, counting, set);
+    set.elements = std::move(expected);
+    return true;
+}
+
+bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting, Fence& expected, Set& set) {
+    if (set.shape.dynamic) return true;
+    if (set.shape.interval) return read_intervals(socket, name, set);
+    const auto known = expected.sets.find(name);
+    Elements elements = known == expected.sets.end() ? Elements() : std::move(known->second.elements);
+    return read_hash(socket, name, counting, std::move(elements), set);
+}
+
+std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected) {
     Fence fence;
     if (!table_state(socket)) return fence;
     bool consistent = true;
@@ -133,7 +188,7 @@ std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth) {
     });
     for (auto& [name, set] : fence.sets) {
         if (depth == Depth::outline && parse_exempt_set_name(name)) continue;
-        consistent = read_elements(socket, name, set) && consistent;
+        consistent = read_elements(socket, name, counting, expected, set) && consistent;
     }
     if (!consistent) return std::nullopt;
     return fence;
@@ -145,9 +200,7 @@ std::optional<DecodedElement> element_at_key(NetlinkSocket& socket, const std::s
     message.put_name(NFTA_SET_ELEM_LIST_TABLE, table_name);
     message.put_name(NFTA_SET_ELEM_LIST_SET, set);
     const size_t list = message.nest(NFTA_SET_ELEM_LIST_ELEMENTS), element = message.nest(NFTA_LIST_ELEM);
-    const size_t nested = message.nest(NFTA_SET_ELEM_KEY);
-    message.put(NFTA_DATA_VALUE, {reinterpret_cast<const char*>(key.bytes.data()), kind == KeyKind::ipv4 ? 4U : 16U});
-    message.end_nest(nested);
+    put_key(message, key, kind);
     if (end) message.put_u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
     message.end_nest(element);
     message.end_nest(list);
@@ -196,10 +249,10 @@ uint32_t table_generation(NetlinkSocket& socket) {
     return number;
 }
 
-Fence read_table(NetlinkSocket& socket, Depth depth) {
-    for (int reading = 0; reading < most_readings; ++reading) {
+Fence read_table(NetlinkSocket& socket, Depth depth, bool counting, Fence expected) {
+    for (int attempt = 0; attempt < most_readings; ++attempt) {
         const uint32_t before = table_generation(socket);
-        auto fence = read_once(socket, depth);
+        auto fence = read_once(socket, depth, counting, expected);
         if (fence && table_generation(socket) == before) {
             name_rules(*fence);
             return std::move(*fence);
@@ -207,6 +260,34 @@ Fence read_table(NetlinkSocket& socket, Depth depth) {
     }
     throw KernelError(EAGAIN, "table smtpfence",
                       "the table can't be read: other programs commit to nftables all the time; try again later");
+}
+
+std::optional<uint32_t> element_count(NetlinkSocket& socket, const std::string& set) {
+    MessageWriter message = request(NFT_MSG_GETSET, NLM_F_ACK, socket.next_sequence());
+    message.put_name(NFTA_SET_TABLE, table_name);
+    message.put_name(NFTA_SET_NAME, set);
+    std::optional<uint32_t> count;
+    socket.ask(message.bytes(), [&](const nlmsghdr& part) {
+        if (const auto found = attribute(attributes(part), set_count)) count = found->u32();
+    });
+    return count;
+}
+
+std::vector<std::optional<Held>> held_elements(NetlinkSocket& socket, const std::string& set,
+                                               std::span<const Key> keys) {
+    std::vector<std::optional<Held>> held(keys.size());
+    const auto shape = shape_of(set);
+    if (!shape) return held;
+    size_t many = asked_at_once;  // fewer after one that is missing: it seldom comes alone
+    for (size_t next = 0; next < keys.size();) {
+        bool missing = false;
+        const auto asked = keys.subspan(next, std::min(many, keys.size() - next));
+        const auto found = elements_at(socket, set, shape->key, asked, missing);
+        for (size_t i = 0; i < std::min(found.size(), asked.size()); ++i) held[next + i] = found[i].held;
+        next += found.size() + (missing || found.empty() ? 1 : 0);
+        many = missing ? std::max<size_t>(1, many / 4) : std::min(asked_at_once, many * 2);
+    }
+    return held;
 }
 
 std::optional<std::pair<Key, Held>> find_element(NetlinkSocket& socket, const std::string& set, const Key& address) {

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <linux/filter.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <sys/socket.h>
@@ -10,8 +11,10 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
-#include "rules/netlink_message.hpp"
+#include "rules/layout.hpp"
+#include "rules/netlink_decode.hpp"
 
 namespace smtpfence {
 
@@ -19,6 +22,7 @@ namespace {
 
 constexpr uint16_t new_generation = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWGEN;
 constexpr int group = NFNLGRP_NFTABLES;
+constexpr int buffer_limit = 4 << 20;  // a commit of some thousand elements
 
 [[noreturn]] void fail(int code) {
     throw KernelError(code, "netlink socket",
@@ -26,12 +30,10 @@ constexpr int group = NFNLGRP_NFTABLES;
                           "; run with CAP_NET_ADMIN");
 }
 
-/// Passes what ends a commit of another socket than `own_port`, and nothing else.
+/// Passes everything but the commits of the socket `own_port`.
 bool filter(int descriptor, uint32_t own_port) {
     // The filter reads numbers as if they were big-endian, and those of nlmsghdr aren't.
     sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(nlmsghdr, nlmsg_type)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(new_generation), 0, 2),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(nlmsghdr, nlmsg_pid)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(own_port), 0, 1),
         BPF_STMT(BPF_RET | BPF_K, 0),
@@ -41,13 +43,55 @@ bool filter(int descriptor, uint32_t own_port) {
     return setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
 }
 
-ForeignCommit decode(std::string_view datagram) {
+bool is_ours(const nlmsghdr& message) {
+    // Every object names its table in the same attribute.
+    const auto table = attribute(attributes(message), NFTA_TABLE_NAME);
+    const auto& family = *reinterpret_cast<const nfgenmsg*>(NLMSG_DATA(&message));
+    return family.nfgen_family == NFPROTO_INET && table && table->name() == table_name;
+}
+
+void touch_elements(Touched& touched, const nlmsghdr& message) {
+    const std::string set = element_set(message);
+    const auto exempt = parse_exempt_set_name(set);
+    if (!exempt) {
+        const auto shape = shape_of(set);
+        touched.outline = touched.outline || !shape || !shape->dynamic;
+        return;
+    }
+    std::vector<DecodedElement> elements;
+    decode_elements(message, exempt_shape(*exempt).key, 0, elements);
+    for (DecodedElement& element : elements) {
+        element.key.length = exempt->length;
+        touched.exemptions[set].push_back(element.key);
+    }
+}
+
+void touch_set(Touched& touched, const nlmsghdr& message) {
+    const auto name = attribute(attributes(message), NFTA_SET_NAME);
+    if (name && parse_exempt_set_name(name->name())) touched.remade.insert(name->name());
+    touched.outline = true;
+}
+
+void touch(Touched& touched, const nlmsghdr& message) {
+    if (!is_ours(message)) return;
+    switch (message.nlmsg_type & 0xff) {
+        case NFT_MSG_NEWSETELEM:
+        case NFT_MSG_DELSETELEM:
+            touch_elements(touched, message);
+            break;
+        case NFT_MSG_NEWSET:
+        case NFT_MSG_DELSET:
+            touch_set(touched, message);
+            break;
+        default:
+            touched.outline = true;
+    }
+}
+
+ForeignCommit decode_end(const nlmsghdr& message) {
     ForeignCommit commit;
-    nlmsghdr header;
-    if (datagram.size() < sizeof header) return commit;
-    std::memcpy(&header, datagram.data(), sizeof header);
-    if (header.nlmsg_type != new_generation || header.nlmsg_len > datagram.size()) return commit;
-    const std::string_view told = attributes(*reinterpret_cast<const nlmsghdr*>(datagram.data()));
+    const std::string_view told = attributes(message);
+    if (const auto number = attribute(told, NFTA_GEN_ID)) commit.generation = number->u32();
     if (const auto pid = attribute(told, NFTA_GEN_PROC_PID)) commit.pid = pid->u32();
     if (const auto name = attribute(told, NFTA_GEN_PROC_NAME)) commit.program = name->name();
     return commit;
@@ -66,6 +110,7 @@ void NetlinkWatch::open(uint32_t own_port) {
     address.nl_family = AF_NETLINK;
     if (bind(descriptor_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
         filter(descriptor_, own_port)) {
+        setsockopt(descriptor_, SOL_SOCKET, SO_RCVBUFFORCE, &buffer_limit, sizeof buffer_limit);
         return;
     }
     const int code = errno;
@@ -85,23 +130,40 @@ void NetlinkWatch::leave() {
     if (!joined_) return;
     setsockopt(descriptor_, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof group);
     joined_ = false;
+    touched_ = {};
+}
+
+void NetlinkWatch::take(std::string_view datagram) {
+    while (datagram.size() >= NLMSG_LENGTH(sizeof(nfgenmsg))) {
+        const auto& message = *reinterpret_cast<const nlmsghdr*>(datagram.data());
+        if (message.nlmsg_len < NLMSG_LENGTH(sizeof(nfgenmsg)) || message.nlmsg_len > datagram.size()) break;
+        if (message.nlmsg_type == new_generation) {
+            commits_.push_back(decode_end(message));
+            commits_.back().touched = std::exchange(touched_, {});
+        } else {
+            touch(touched_, message);
+        }
+        datagram.remove_prefix(std::min(datagram.size(), size_t{NLMSG_ALIGN(message.nlmsg_len)}));
+    }
 }
 
 std::vector<ForeignCommit> NetlinkWatch::commits() {
-    std::vector<ForeignCommit> commits;
-    alignas(nlmsghdr) char buffer[1024];
+    alignas(nlmsghdr) char buffer[32 << 10];  // the kernel tells in pieces of at most a page
     while (descriptor_ >= 0) {
-        const ssize_t size = recv(descriptor_, buffer, sizeof buffer, 0);
-        if (size >= 0) {
-            commits.push_back(decode({buffer, static_cast<size_t>(size)}));
-        } else if (errno == ENOBUFS) {
-            commits.emplace_back();  // there were more of them
+        const ssize_t size = recv(descriptor_, buffer, sizeof buffer, MSG_TRUNC);
+        const bool lost = size < 0 ? errno == ENOBUFS : static_cast<size_t>(size) > sizeof buffer;
+        if (lost) {
+            touched_ = {};
+            touched_.everything = true;
+            commits_.emplace_back().touched = touched_;
+        } else if (size >= 0) {
+            take({buffer, static_cast<size_t>(size)});
         } else if (errno != EINTR) {
             if (errno != EAGAIN) leave();
             break;
         }
     }
-    return commits;
+    return std::exchange(commits_, {});
 }
 
 }  // namespace smtpfence

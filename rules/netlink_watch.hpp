@@ -1,11 +1,13 @@
 #pragma once
-// A second netlink socket that hears of other programs' commits. The kernel lets only the last message of a foreign
-// commit through to it: neither our own commits nor the elements of anybody's wake the process.
+// A second netlink socket that hears of other programs' commits: who made them, and what they touched of our table. Our
+// own commits don't reach it.
 //
 // A listener makes the kernel build a message for each element that anybody commits, read or not (a million: 12 s
-// instead of 0.5 s). So it listens only while nothing large is being written.
+// instead of 0.5 s). So it listens only while nothing large is being written. What is more than its buffer holds is
+// lost, and the commit counts as having touched everything.
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "rules/kernel.hpp"
@@ -29,9 +31,12 @@ public:
 
 private:
     void open(uint32_t own_port);
+    void take(std::string_view datagram);
 
     int descriptor_ = -1;
     bool joined_ = false;
+    Touched touched_;  ///< by the commit that is being told
+    std::vector<ForeignCommit> commits_;
 };
 
 }  // namespace smtpfence

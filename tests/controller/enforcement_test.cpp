@@ -3,7 +3,6 @@
 #include <catch2/catch.hpp>
 
 #include "controller/followed_router.hpp"
-#include "rules/layout.hpp"
 
 using namespace smtpfence;
 using namespace std::chrono_literals;
@@ -167,95 +166,6 @@ TEST_CASE("enforcement: a revocation doesn't wait for a set that the kernel has 
     CHECK(router.follow().revision == 3);
     CHECK(router.enforcement.applied().sets.at("exempt4_29").elements.size() == 1);
     CHECK(router.differences() == 0);
-}
-
-TEST_CASE("enforcement: drift is put right, and counted") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
-    CHECK(router.enforcement.verify(now(), false) == 0);
-    CHECK(router.enforcement.verify(now(), true) == 0);
-
-    SECTION("elements") {
-        router.kernel.meddle([](Fence& table) {
-            table.sets["pool4"].elements.clear();
-            table.sets["relay4"].elements[to_key("192.0.2.1"_p)] = {};
-        });
-        CHECK(router.enforcement.verify(now(), false) == 2);
-    }
-    SECTION("a rule") {
-        router.kernel.meddle([](Fence& table) { table.chains["outbound"].rules.pop_back(); });
-        CHECK(router.enforcement.verify(now(), false) > 0);
-    }
-    SECTION("the whole table") {
-        router.kernel.flush();
-        CHECK(router.enforcement.verify(now(), false) > 10);
-    }
-    CHECK(router.differences() == 0);
-    CHECK(router.enforcement.verify(now(), true) == 0);
-    router.revoke("c1");
-    CHECK_FALSE(router.follow().full);
-    CHECK(router.differences() == 0);
-}
-
-TEST_CASE("enforcement: what closes comes back before any exemption") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
-    const Fence before = router.kernel.read();
-    SECTION("the whole table") { router.kernel.flush(); }
-    SECTION("rules and exemptions") {
-        router.kernel.meddle([](Fence& table) {
-            table.chains["outbound"].rules.clear();
-            table.sets["exempt4_32"].elements.clear();
-        });
-    }
-    const size_t already = router.kernel.commits.size();
-    router.enforcement.verify(now(), false);
-    CHECK(router.kernel.read() == before);
-    std::string order;
-    for (size_t i = already; i < router.kernel.commits.size(); ++i) {
-        for (const Operation& operation : router.kernel.commits[i].operations) {
-            const auto* add = std::get_if<AddElements>(&operation);
-            if (std::holds_alternative<ReplaceRules>(operation) && !order.ends_with("rules ")) order += "rules ";
-            if (add && parse_exempt_set_name(add->set) && !order.ends_with("exemptions ")) order += "exemptions ";
-        }
-    }
-    CHECK(order == "rules exemptions ");
-}
-
-TEST_CASE("enforcement: a repair that the kernel refused half-way is finished without the database") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
-    const Fence before = router.kernel.read();
-    for (size_t done = 0; done < 4; ++done) {
-        router.kernel.flush();
-        router.kernel.fail_commit(done, ENOMEM);
-        CHECK_THROWS_AS(router.enforcement.verify(now(), false), KernelError);
-        CHECK(router.enforcement.verify(now(), false) > 0);
-        CHECK(router.kernel.read() == before);
-    }
-    router.revoke("c1");
-    router.follow();
-    CHECK(router.differences() == 0);
-}
-
-TEST_CASE("enforcement: a commit of another program elsewhere is noticed and changes nothing") {
-    Router router;
-    router.enforcement.take();
-    router.follow();
-    const size_t before = router.kernel.commits.size();
-    const size_t readings = router.kernel.readings;
-    router.kernel.move_generation();
-    CHECK(router.enforcement.verify(now(), false) == 0);
-    CHECK(router.kernel.readings == readings + 1);
-    CHECK(router.enforcement.verify(now(), false) == 0);
-    CHECK(router.kernel.readings == readings + 1);
-    CHECK(router.kernel.commits.size() == before);
 }
 
 TEST_CASE("enforcement: a restored backup that went on to the same revision or a later one is compared as a whole") {

@@ -2,82 +2,15 @@
 
 #include "rules/kernel.hpp"
 
-#include <poll.h>
-
-#include <catch2/catch.hpp>
 #include <cerrno>
-#include <memory>
-#include <thread>
 
-#include "rules/model_kernel.hpp"
-#include "rules/netlink_kernel.hpp"
-#include "rules/network.hpp"
 #include "rules/scenario.hpp"
+#include "rules/stage.hpp"
 #include "seed.hpp"
 
 using namespace smtpfence;
 
 namespace {
-
-/// One of the kernels: the model, the real one, and the real one as if it were old.
-class Stage {
-public:
-    explicit Stage(const std::string& name) {
-        if (name == "model") {
-            auto model = std::make_unique<ModelKernel>(now());
-            model_ = model.get();
-            kernel_ = std::move(model);
-            return;
-        }
-        network_ = std::make_unique<FreshNetwork>();
-        const bool young = name == "real";
-        kernel_ = std::make_unique<NetlinkKernel>(Features{young, young, young});
-    }
-    ~Stage() { kernel_.reset(); }
-
-    Kernel* operator->() const { return kernel_.get(); }
-    Kernel& operator*() const { return *kernel_; }
-    /// Another program's commit.
-    void meddle() const {
-        if (model_) {
-            model_->move_generation();
-        } else {
-            nft({"-f", "-"},
-                "add table ip other\nflush table ip other\nadd chain ip other c" + std::to_string(++meddled_));
-        }
-    }
-    void wait(Seconds time) const {
-        if (model_) {
-            model_->clock += time;
-        } else {
-            std::this_thread::sleep_for(time);
-        }
-    }
-
-private:
-    std::unique_ptr<FreshNetwork> network_;
-    std::unique_ptr<Kernel> kernel_;
-    ModelKernel* model_ = nullptr;
-    mutable int meddled_ = 0;
-};
-
-#define EACH_KERNEL GENERATE("model", "real", "real as an old one")
-
-void bring(Kernel& kernel, const Fence& desired) {
-    for (const Transaction& transaction : difference(kernel.read(), desired, now()).transactions)
-        kernel.commit(transaction);
-}
-
-Key line(const char* prefix) { return to_key(Prefix::parse(prefix)); }
-
-KernelError refusal(Kernel& kernel, const Transaction& transaction) {
-    try {
-        kernel.commit(transaction);
-    } catch (const KernelError& error) {
-        return error;
-    }
-    return {0, "", "committed"};
-}
 
 /// As find() answers: "100.64.0.0/16 drop".
 std::string found(Kernel& kernel, const char* set, const Key& address, KeyKind kind = KeyKind::ipv4) {
@@ -360,39 +293,4 @@ TEST_CASE("kernel: a table of our own needs no listener") {
     REQUIRE(kernel->owned() == kernel->features().persist);
     kernel->listen();
     CHECK((kernel->listener() < 0) == kernel->owned());
-}
-
-TEST_CASE("kernel: commits of our own are not heard, those of others are, until a large one") {
-    const Stage kernel(GENERATE("model", "real as an old one"));
-    const auto readable = [&] {
-        pollfd descriptor{kernel->listener(), POLLIN, 0};
-        return poll(&descriptor, 1, 0) == 1;
-    };
-    kernel->take();
-    REQUIRE_FALSE(kernel->owned());
-    CHECK(kernel->listener() == -1);
-    kernel.meddle();
-    CHECK(kernel->foreign_commits().empty());
-    kernel->listen();
-    kernel->listen();
-    REQUIRE(kernel->listener() >= 0);
-    bring(*kernel, compile(small_policy(now()), small_border(), {}));
-    CHECK_FALSE(readable());
-    CHECK(kernel->foreign_commits().empty());
-
-    kernel.meddle();
-    kernel.meddle();
-    CHECK(readable());
-    const auto heard = kernel->foreign_commits();
-    REQUIRE(heard.size() == 2);
-    CHECK(heard[0].program == "nft");
-    CHECK(heard[0].pid != 0);
-    CHECK_FALSE(readable());
-    CHECK(kernel->foreign_commits().empty());
-
-    bring(*kernel, compile(many_rights(2000, now()), {}, {}));
-    CHECK(kernel->listener() == -1);
-    kernel->listen();
-    kernel.meddle();
-    CHECK(readable());
 }

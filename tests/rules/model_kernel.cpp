@@ -5,8 +5,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "rules/judgement.hpp"
+#include "rules/layout.hpp"
 
 namespace smtpfence {
 
@@ -14,6 +16,36 @@ namespace {
 
 KernelError refused_to_us(const std::string& owner) {
     return {EPERM, "table smtpfence", "table smtpfence belongs to " + owner + "; stop it first"};
+}
+
+/// What a program that made `after` of `before` touched.
+Touched touched_between(const Fence& before, const Fence& after) {
+    Touched touched;
+    touched.outline = before.chains != after.chains;
+    const auto remade = [&](const std::string& name) {
+        if (parse_exempt_set_name(name)) touched.remade.insert(name);
+        touched.outline = true;
+    };
+    for (const auto& [name, set] : before.sets) {
+        if (!after.sets.contains(name)) remade(name);
+    }
+    for (const auto& [name, set] : after.sets) {
+        const auto old = before.sets.find(name);
+        if (old == before.sets.end() || old->second.shape != set.shape) {
+            remade(name);
+        } else if (!parse_exempt_set_name(name)) {
+            touched.outline = touched.outline || old->second.elements != set.elements;
+        } else {
+            for (const auto& [key, held] : set.elements) {
+                const auto same = old->second.elements.find(key);
+                if (same == old->second.elements.end() || same->second != held) touched.exemptions[name].push_back(key);
+            }
+            for (const auto& [key, held] : old->second.elements) {
+                if (!set.elements.contains(key)) touched.exemptions[name].push_back(key);
+            }
+        }
+    }
+    return touched;
 }
 
 }  // namespace
@@ -30,10 +62,10 @@ std::vector<ForeignCommit> ModelKernel::foreign_commits() {
     return std::exchange(heard_, {});
 }
 
-void ModelKernel::note_foreign() {
+void ModelKernel::note_foreign(Touched touched) {
     ++generation_;
     if (!listening_) return;
-    heard_.push_back({4242, "nft"});
+    heard_.push_back({generation_, 4242, "nft", std::move(touched)});
     eventfd_write(bell_, 1);
 }
 
@@ -43,7 +75,7 @@ void ModelKernel::take() {
     table_exists = true;
 }
 
-Fence ModelKernel::read() {
+Fence ModelKernel::read(Fence) {
     ++readings;
     Fence copy = table_;
     forget_ended(copy);
@@ -53,7 +85,26 @@ Fence ModelKernel::read() {
     return copy;
 }
 
-void ModelKernel::commit(const Transaction& transaction) {
+std::optional<uint32_t> ModelKernel::count(const std::string& set) {
+    const auto found = table_.sets.find(set);
+    if (!offered.element_count || found == table_.sets.end()) return std::nullopt;
+    return static_cast<uint32_t>(found->second.elements.size());  // those that ended are collected later
+}
+
+std::vector<std::optional<Held>> ModelKernel::held(const std::string& set, std::span<const Key> keys) {
+    std::vector<std::optional<Held>> held;
+    asked += keys.size();
+    for (const Key& key : keys) {
+        const auto found = find(set, key);
+        held.push_back(found ? std::optional(found->second) : std::nullopt);
+    }
+    return held;
+}
+
+void ModelKernel::commit(const Transaction& transaction, std::optional<uint32_t> generation) {
+    if (interference_) meddle(std::exchange(interference_, nullptr));
+    if (generation && *generation != generation_)
+        throw KernelError(ERESTART, "transaction", "another program changed nftables meanwhile; apply again");
     if (!other_owner.empty()) throw refused_to_us(other_owner);
     if (!table_exists) throw KernelError(ENOENT, "table smtpfence", "table smtpfence is gone; apply again");
     if (failure_ && failure_->more-- == 0) {
@@ -106,13 +157,16 @@ bool ModelKernel::remove() {
 }
 
 void ModelKernel::meddle(const std::function<void(Fence&)>& change) {
+    const Fence before = table_;
     change(table_);
-    note_foreign();
+    note_foreign(touched_between(before, table_));
 }
 
 void ModelKernel::flush() {
+    Touched touched = touched_between(table_, {});
+    touched.outline = true;
     drop_table();
-    note_foreign();
+    note_foreign(std::move(touched));
 }
 
 void ModelKernel::drop_table() {

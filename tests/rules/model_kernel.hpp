@@ -25,9 +25,13 @@ public:
 
     Features features() const override { return offered; }
     void take() override;
-    Fence read() override;
+    using Kernel::read;
+    Fence read(Fence expected) override;
     Fence read_outline() override;
-    void commit(const Transaction&) override;
+    std::optional<uint32_t> count(const std::string& set) override;
+    std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key>) override;
+    using Kernel::commit;
+    void commit(const Transaction&, std::optional<uint32_t> generation) override;
     uint32_t generation() override { return generation_; }
     bool owned() const override { return owned_by_us; }
     void listen() override;
@@ -41,19 +45,26 @@ public:
     // What a test does to it.
 
     Instant clock;  ///< elements end by it
-    Features offered{true, true, true};
+    Features offered{true, true, true, true};
     std::string other_owner;    ///< "pid 7 (name)": a living owner that is not us; take() and commit() are refused
     bool owned_by_us = false;   ///< as if the table had our owner flag; the hands below still change it
     bool table_exists = false;  ///< take() creates it
     std::vector<Transaction> commits;  ///< those that succeeded, in order
     size_t readings = 0;               ///< how often read() was called
+    size_t asked = 0;                  ///< for how many keys held() was called
 
     /// Another program's commit.
     void meddle(const std::function<void(Fence&)>& change);
+    /// The kernel loses an element, and nobody is told.
+    void lose(const std::string& set, const Key& key) { table_.sets.at(set).elements.erase(key); }
+    /// What is committed until the next listen() isn't heard.
+    void deafen() { listening_ = false; }
     /// Another program's `nft delete table`.
     void flush();
     /// Another program's commit in another table.
-    void move_generation() { note_foreign(); }
+    void move_generation() { note_foreign({}); }
+    /// Before the next commit of ours, another program's: `change` is done to the table.
+    void interfere(std::function<void(Fence&)> change) { interference_ = std::move(change); }
     /// The commit after `more` further ones fails once with `code`.
     void fail_commit(size_t more, int code) { failure_ = Failure{more, code}; }
     /// The packet path: `packets` connection attempts of a source.
@@ -67,12 +78,13 @@ private:
     };
 
     void forget_ended(Fence&) const;
-    void note_foreign();
+    void note_foreign(Touched);
     void drop_table();
 
     Fence table_;
     uint32_t generation_ = 1;
     std::optional<Failure> failure_;
+    std::function<void(Fence&)> interference_;
     int bell_ = -1;  ///< readable while somebody was heard
     bool listening_ = false;
     std::vector<ForeignCommit> heard_;

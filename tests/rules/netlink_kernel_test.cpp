@@ -303,6 +303,10 @@ TEST_CASE("netlink_kernel: this kernel's features are found without changing any
     NetlinkKernel kernel;
     CHECK(kernel.generation() == before);
     CHECK(nft({"list", "ruleset"}).empty());
-    CHECK(text(kernel.features()) ==
-          "owner and persist flags: yes\ntolerant delete: yes\nacknowledged end of a transaction: yes\n");
+    const std::string found = "owner and persist flags: yes\ntolerant delete: yes\nacknowledged end of a transaction: yes\n";
+    CHECK(text(kernel.features()) == found + "element counts: no\n");  // it isn't told before there is a set
+    kernel.take();
+    bring(kernel, compile({}, {}, {}));
+    CHECK(kernel.count("relay4") == 0);
+    CHECK(text(kernel.features()) == found + "element counts: yes\n");
 }

@@ -1,0 +1,171 @@
+// Enforcement's other half: what others do to the table is heard of, looked at and put right.
+
+#include <algorithm>
+
+#include "controller/enforcement.hpp"
+#include "rules/layout.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+/// What ends within these may have ended in the kernel already; both count in seconds.
+constexpr Seconds ending{2};
+/// For so long the kernel may count elements that have ended.
+constexpr Seconds collecting{10};
+
+std::vector<std::string> deleted_sets(const Changes& changes) {
+    std::vector<std::string> names;
+    for (const Transaction& transaction : changes.transactions) {
+        for (const Operation& operation : transaction.operations) {
+            if (const auto* gone = std::get_if<DeleteSet>(&operation)) names.push_back(gone->name);
+        }
+    }
+    return names;
+}
+
+}  // namespace
+
+/// What others touched that is not put right yet. Our own commits and those that were heard of account for each number
+/// of the kernel's; where one is missing, it is not told what happened.
+Touched Enforcement::hear() {
+    Touched touched = std::exchange(touched_, {});
+    const uint32_t present = kernel_.generation();
+    if (kernel_.owned()) {
+        generation_ = present;
+        return touched;
+    }
+    for (ForeignCommit& commit : kernel_.foreign_commits()) {
+        if (commit.generation == generation_ + 1) ++generation_;
+        culprits_.hear(commit);
+        touched.merge(std::move(commit.touched));
+    }
+    if (static_cast<int32_t>(present - generation_) > 0) {
+        touched.everything = true;
+        generation_ = present;
+    }
+    return touched;
+}
+
+size_t Enforcement::verify(Instant now, bool thorough) {
+    Touched touched = hear();
+    if (thorough) {
+        touched.outline = true;
+        if (!sweep_) sweep_ = Position{};
+    }
+    if (touched.nothing()) return 0;
+    try {
+        return put_right(touched, now);
+    } catch (...) {
+        touched_.merge(std::move(touched));  // the next call begins anew, database or not
+        throw;
+    }
+}
+
+size_t Enforcement::put_right(const Touched& touched, Instant now) {
+    size_t healed = 0;
+    if (touched.outline || touched.everything) healed += heal_outline(touched.remade, now);
+    for (const auto& [set, keys] : touched.exemptions) healed += heal_exemptions(set, keys, now);
+    if (touched.everything) {
+        if (!kernel_.count("relay4")) return healed + heal_by_reading(now);
+        sweep_ = Position{};
+        while (sweeping()) healed += sweep(now, 1000);
+    }
+    return healed;
+}
+
+/// However many exemptions were lost with it, what closes comes back first and is neither read nor written with them.
+size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant now) {
+    Fence expected = std::move(applied_);
+    size_t healed = 0;
+    try {
+        applied_ = kernel_.read_outline();
+        if (applied_.empty()) {
+            kernel_.take();
+            applied_ = kernel_.read_outline();
+        }
+        std::set<std::string> lost, kept;
+        for (const auto& [name, set] : expected.sets) {
+            const auto found = applied_.sets.find(name);
+            if (!parse_exempt_set_name(name)) continue;
+            (found == applied_.sets.end() || found->second.shape != set.shape ? lost : kept).insert(name);
+        }
+        Changes changes = difference(applied_, outline(expected), now);
+        for (const std::string& name : deleted_sets(changes)) {
+            if (kept.erase(name) > 0) lost.insert(name);
+        }
+        healed += commit(std::move(changes), false).changes;
+        Fence empty, missing;
+        for (const std::string& name : lost) {
+            empty.sets[name].shape = expected.sets[name].shape;
+            missing.sets[name] = expected.sets[name];
+        }
+        healed += commit(difference(empty, std::move(missing), now), false).changes;
+        for (const std::string& name : kept) {
+            applied_.sets[name].elements = std::move(expected.sets[name].elements);
+        }
+        const bool unknown = std::any_of(remade.begin(), remade.end(),
+                                         [&](const std::string& name) { return kept.contains(name); });
+        if (unknown) healed += heal_by_reading(now);
+        return healed;
+    } catch (...) {
+        applied_ = std::move(expected);
+        touched_.everything = true;  // what is missing in sets that are there again
+        throw;
+    }
+}
+
+/// Of `keys`, what the kernel has and what it should have.
+size_t Enforcement::heal_exemptions(const std::string& name, std::span<const Key> keys, Instant now) {
+    const auto set = applied_.sets.find(name);
+    if (set == applied_.sets.end()) return 0;
+    const auto held = kernel_.held(name, keys);
+    Fence have, want;
+    have.sets[name].shape = want.sets[name].shape = set->second.shape;
+    for (size_t i = 0; i < keys.size(); ++i) {
+        const auto expected = set->second.elements.find(keys[i]);
+        const bool wanted = expected != set->second.elements.end();
+        if (!held[i] && wanted && expected->second.until - now <= ending) continue;
+        if (held[i]) have.sets[name].elements.emplace(keys[i], *held[i]);
+        if (wanted) want.sets[name].elements.insert(*expected);
+    }
+    return commit(difference(have, std::move(want), now), false).changes;
+}
+
+size_t Enforcement::heal_by_reading(Instant now) {
+    const Fence actual = kernel_.read(applied_);
+    return commit(difference(actual, applied_, now), false).changes;
+}
+
+size_t Enforcement::sweep(Instant now, size_t most) {
+    if (!sweep_) return 0;
+    auto set = applied_.sets.lower_bound(sweep_->set);
+    while (set != applied_.sets.end() && !parse_exempt_set_name(set->first)) ++set;
+    if (set == applied_.sets.end()) {
+        sweep_.reset();
+        return 0;
+    }
+    const std::string name = set->first;
+    const Elements& elements = set->second.elements;
+    const bool goes_on = name == sweep_->set && sweep_->behind;
+    std::vector<Key> keys;
+    auto element = goes_on ? elements.upper_bound(*sweep_->behind) : elements.begin();
+    for (; element != elements.end() && keys.size() < most; ++element) keys.push_back(element->first);
+    if (keys.empty()) {
+        const size_t healed = in_surplus(name, now) ? heal_by_reading(now) : 0;
+        sweep_ = Position{name + '\0', {}};  // the name behind it
+        return healed;
+    }
+    const size_t healed = heal_exemptions(name, keys, now);
+    sweep_ = Position{name, keys.back()};
+    return healed;
+}
+
+/// Whether the kernel counts more than it should hold.
+bool Enforcement::in_surplus(const std::string& set, Instant now) {
+    if (now - last_expiry_ <= collecting) return false;
+    const auto count = kernel_.count(set);
+    return count && *count > applied_.sets[set].elements.size();
+}
+
+}  // namespace smtpfence
