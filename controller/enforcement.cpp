@@ -254,12 +254,17 @@ void Enforcement::send(const Transaction& transaction) {
             if (may_be_astray(error.code)) touched_.everything = true;
             throw;
         }
-        const uint32_t after = kernel_.generation();
-        // Unchecked, a foreign commit in between leaves generation_ behind, and verify() looks closer.
-        if (checked && after != generation_) ++generation_;
-        if (!checked && before == generation_ && after - before <= 1) generation_ = after;
+        if (checked && kernel_.generation() != generation_) ++generation_;
+        if (!checked) account_for(before);
         return;
     }
+}
+
+/// An unchecked commit of ours since the kernel's number `before`. Where somebody else committed around it, generation_
+/// is left behind, and verify() looks closer.
+void Enforcement::account_for(uint32_t before) {
+    const uint32_t after = kernel_.generation();
+    if (before == generation_ && after - before <= 1) generation_ = after;
 }
 
 void Enforcement::note_ends(const Transaction& transaction) {

@@ -115,6 +115,7 @@ private:
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now);
     void send(const Transaction&);
+    void account_for(uint32_t before);
     Touched hear();
     size_t put_right(const Touched&, Instant now);
     size_t heal_outline(const std::set<std::string>& remade, Instant now);

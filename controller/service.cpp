@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 
-#include <cerrno>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -17,18 +16,13 @@
 #include "controller/signals.hpp"
 #include "controller/supervisor.hpp"
 #include "controller/trouble.hpp"
+#include "controller/verifier.hpp"
 
 namespace smtpfence {
 
 namespace {
 
 using namespace std::chrono_literals;
-
-/// Exemptions in one piece of a sweep: a millisecond.
-constexpr size_t sweep_slice = 1000;
-
-/// Whether the kernel's refusal is none: an answer was lost, or somebody else committed.
-bool passing(int code) { return code == ENOBUFS || code == EAGAIN || code == EINTR || code == ERESTART; }
 
 /// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
 /// could open.
@@ -57,6 +51,7 @@ public:
           keeping_(configuration_.state_directory),
           kernel_(open_kernel()),
           enforcement_(*kernel_, configuration_.border, Guard(configuration_.guard)),
+          verifier_(*kernel_, enforcement_),
           follower_(url_of(options, configuration_), configuration_.poll),
           reporter_(*kernel_) {
         report_.router = configuration_.router;
@@ -143,61 +138,30 @@ private:
         fence_changed_ = false;
     }
 
-    enum class Sweep { next, whole };
-
-    void check_kernel(Steady::time_point t, Sweep much = Sweep::next) {
-        if (!kernel_retry_.due(t)) return;
+    void check_kernel(Steady::time_point t, Verifier::Sweep much = Verifier::Sweep::next) {
+        if (!verifier_.due(t)) return;
         try {
-            const bool thorough = t >= next_verify_;
-            if (thorough) {
-                next_verify_ = t + configuration_.verify;
+            if (verifier_.thorough(t)) {
                 look_around();
                 fence_changed_ = true;
             }
-            kernel_->listen();
-            note_drift(enforcement_.verify(now(), thorough));
-            sweep(t);
-            while (much == Sweep::whole && enforcement_.sweeping()) sweep(next_sweep_);
+            if (const size_t healed = verifier_.verify(now(), t, configuration_.verify, much)) {
+                report_.drift_healed += static_cast<int64_t>(healed);
+                reporter_.hurry();
+                fence_changed_ = true;
+            }
             if (enforcement_.expire(now()) > 0) follow_due_ = fence_changed_ = true;
             end_sessions();
             report_.verified_at = now();
-            kernel_succeeded();
+            verifier_.succeeded();
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         }
     }
 
-    void note_drift(size_t healed) {
-        const std::string culprits = enforcement_.culprits();
-        if (healed == 0) return;
-        journal_drift(healed, culprits);
-        report_.drift_healed += static_cast<int64_t>(healed);
-        reporter_.hurry();
-        fence_changed_ = true;
-    }
-
-    /// The exemptions are compared a few at a time, in a twentieth of the time.
-    void sweep(Steady::time_point t) {
-        if (!enforcement_.sweeping() || t < next_sweep_) return;
-        const Steady::time_point began = Steady::now();
-        note_drift(enforcement_.sweep(now(), sweep_slice));
-        const Steady::time_point ended = Steady::now();
-        next_sweep_ = ended + 19 * (ended - began);
-    }
-
-    void kernel_succeeded() {
-        kernel_retry_.succeeded();
-        hurried_ = false;
-    }
-
-    /// What passes is tried again at once, the first time; everything else after a pause.
     void kernel_failed(const KernelError& error, Steady::time_point t) {
         trouble_.set(fmt::format("kernel: {}", error.what()), now());
-        if (passing(error.code) && !std::exchange(hurried_, true)) {
-            next_verify_ = {};
-        } else {
-            kernel_retry_.failed(t);
-        }
+        verifier_.failed(error, t);
         follow_due_ = true;
         reporter_.hurry();
     }
@@ -208,7 +172,7 @@ private:
             if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
             auto requests = look_for_requests(t);
             size_t changes = 0;
-            if (follow_due_ && kernel_retry_.due(t)) changes = follow(t);
+            if (follow_due_ && verifier_.due(t)) changes = follow(t);
             if (confirm(requests)) changes += follow(t);
             note_withheld();
             keep(t);
@@ -231,7 +195,7 @@ private:
             end_sessions();
             follow_due_ = false;
             report_.last_pass = report_.verified_at = now();
-            kernel_succeeded();
+            verifier_.succeeded();
             if (trouble_.reason() || report_.revision != pass.revision) reporter_.hurry();
             keeping_.note(pass.revision);
             trouble_.clear(now());
@@ -257,8 +221,8 @@ private:
     std::vector<ApplyRequest> look_for_requests(Steady::time_point t) {
         auto requests = open_requests(follower_.session(), configuration_.router);
         if (!requests.empty()) {
-            next_verify_ = t;
-            check_kernel(t, Sweep::whole);
+            verifier_.hurry();
+            check_kernel(t, Verifier::Sweep::whole);
             enforcement_.compare_all();
             follow_due_ = true;
         }
@@ -330,14 +294,10 @@ private:
     }
 
     Steady::time_point next_turn(Steady::time_point t) const {
-        Steady::time_point next = std::min(follower_.next(t), supervisor_.due(t));
-        next = std::min(next, kernel_retry_.due(t) ? next_verify_ : kernel_retry_.at());
-        if (enforcement_.sweeping() && kernel_retry_.due(t)) next = std::min(next, next_sweep_);
-        const bool deaf = !kernel_->owned() && kernel_->listener() < 0;  // after a large commit
-        if (deaf && kernel_retry_.due(t)) next = t;
+        Steady::time_point next = std::min({follower_.next(t), supervisor_.due(t), verifier_.next(t)});
         if (follower_.due(t)) {
             next = std::min(next, reporter_.next(t));
-            if (follow_due_ && kernel_retry_.due(t)) next = t;
+            if (follow_due_ && verifier_.due(t)) next = t;
         }
         next = std::min(next, keeping_.next(t));
         return next;
@@ -347,11 +307,11 @@ private:
         const Steady::time_point t = Steady::now();
         const auto pause = std::max<Steady::duration>(next_turn(t) - t, 0ns);
         const timespec timeout{std::chrono::duration_cast<Seconds>(pause).count(), (pause % 1s).count()};
-        alarm_.set(kernel_retry_.due(t) ? enforcement_.next_end() : std::nullopt);
+        alarm_.set(verifier_.due(t) ? enforcement_.next_end() : std::nullopt);
         pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
                                 {alarm_.descriptor(), POLLIN, 0},
                                 {follower_.descriptor(), POLLIN, 0},
-                                {kernel_retry_.due(t) ? kernel_->listener() : -1, POLLIN, 0}};
+                                {verifier_.due(t) ? kernel_->listener() : -1, POLLIN, 0}};
         if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
         if (descriptors[2].revents != 0) follower_.wake();
     }
@@ -382,7 +342,7 @@ private:
             enforcement_.set_border(configuration_.border);
             enforcement_.guard().set_limits(configuration_.guard);
             follow_due_ = true;
-            next_verify_ = {};
+            verifier_.hurry();
             journal(Level::notice, "configuration reloaded from " + options_.configuration_path);
         } catch (const ConfigurationError& error) {
             refuse_reload(error.what());
@@ -404,6 +364,7 @@ private:
     Keeping keeping_;
     std::unique_ptr<Kernel> kernel_;
     Enforcement enforcement_;
+    Verifier verifier_;
     Follower follower_;
     Reporter reporter_;
     Lookout lookout_;
@@ -413,9 +374,6 @@ private:
     bool stopping_ = false;
     bool follow_due_ = true;
     bool fence_changed_ = true;  ///< since sessions were last ended
-    Steady::time_point next_verify_ = Steady::now() + 60s, next_sweep_{};
-    Retry kernel_retry_{1s};
-    bool hurried_ = false;  ///< tried again at once
     std::string noted_digest_;
 };
 

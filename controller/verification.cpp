@@ -81,7 +81,9 @@ size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant no
     try {
         applied_ = kernel_.read_outline();
         if (applied_.empty()) {
+            const uint32_t before = kernel_.generation();
             kernel_.take();
+            account_for(before);
             applied_ = kernel_.read_outline();
         }
         std::set<std::string> lost, kept;
