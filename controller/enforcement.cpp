@@ -77,7 +77,7 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     Policy policy = read_policy(database, now);
     require_relay(policy, border);
     plan.revision = policy.revision;
-    plan.actual = kernel.read();
+    plan.actual = kernel.read(last ? last->fence : Fence());
     plan.desired = compile(std::move(policy), border, plan.actual);
     if (last)
         withhold(plan.desired, last->fence,
@@ -239,8 +239,8 @@ Pass Enforcement::commit(Changes changes, bool noted) {
 /// elsewhere is no reason to; and what narrows goes in any case.
 void Enforcement::send(const Transaction& transaction) {
     for (int attempt = 0;; ++attempt) {
-        const bool checked = !kernel_.owned() && !(attempt > 0 && narrows(transaction) &&
-                                                   (!touched_.nothing() || attempt > most_restarts));
+        const bool checked = !kernel_.owned() &&
+                             !(attempt > 0 && narrows(transaction) && (!touched_.nothing() || attempt > most_restarts));
         const uint32_t before = kernel_.generation();
         try {
             kernel_.commit(transaction, checked ? std::optional(generation_) : std::nullopt);

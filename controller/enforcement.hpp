@@ -72,7 +72,8 @@ public:
     /// The next follow() compares everything, not only what the change log names.
     void compare_all() { compare_all_ = true; }
 
-    /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). Throws KernelError.
+    /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). Throws
+    /// KernelError.
     void take(Fence expected = {});
 
     /// Brings the kernel to the database's revision, but for what the guard withholds (guard().withheld()). Throws

@@ -129,8 +129,8 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     const auto kernel = open_kernel();
     Before before = read_before(run, now());
     Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
+    enforcement.take(before.last ? before.last->fence : Fence());
     if (before.last) enforcement.measure_against(std::move(*before.last));
-    enforcement.take();
     Pass pass = enforcement.follow(database, now());
     Guard& guard = enforcement.guard();
     if (guard.withheld() && confirmation && guard.confirm(*confirmation, now())) {

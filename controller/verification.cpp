@@ -106,8 +106,8 @@ size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant no
         for (const std::string& name : kept) {
             applied_.sets[name].elements = std::move(expected.sets[name].elements);
         }
-        const bool unknown = std::any_of(remade.begin(), remade.end(),
-                                         [&](const std::string& name) { return kept.contains(name); });
+        const bool unknown =
+            std::any_of(remade.begin(), remade.end(), [&](const std::string& name) { return kept.contains(name); });
         if (unknown) healed += heal_by_reading(now);
         return healed;
     } catch (...) {

@@ -24,7 +24,8 @@ struct Features {
     bool persist = false;  ///< table flags owner and persist: nobody else can change the table, and it survives our end
     bool destroy_element = false;  ///< deleting what has just expired is no error
     bool ack_on_end = false;       ///< a transaction's end is acknowledged
-    bool element_count = false;    ///< it tells how many elements a set has, so that a reading needs no dump
+    /// It tells how many elements a set has, so that a reading needs no dump. nullopt: it was not asked yet.
+    std::optional<bool> element_count;
 };
 /// "owner and persist flags: yes", one line each, for `status`.
 std::string text(const Features&);

@@ -38,7 +38,7 @@ std::string text(const Features& features) {
     const auto line = [](const char* what, bool has) { return std::string(what) + ": " + (has ? "yes" : "no") + "\n"; };
     return line("owner and persist flags", features.persist) + line("tolerant delete", features.destroy_element) +
            line("acknowledged end of a transaction", features.ack_on_end) +
-           line("element counts", features.element_count);
+           (features.element_count ? line("element counts", *features.element_count) : "");
 }
 
 NetlinkKernel::NetlinkKernel(const Features& wanted) {
@@ -46,7 +46,7 @@ NetlinkKernel::NetlinkKernel(const Features& wanted) {
     features_.persist = found.persist && wanted.persist;
     features_.destroy_element = found.destroy_element && wanted.destroy_element;
     features_.ack_on_end = found.ack_on_end && wanted.ack_on_end;
-    counting_ = wanted.element_count;
+    counting_ = wanted.element_count.value_or(false);
 }
 
 /// Two transactions that change nothing: one without its end, which is checked and thrown away, and an empty one.
@@ -123,16 +123,20 @@ std::vector<ForeignCommit> NetlinkKernel::foreign_commits() {
 
 std::optional<uint32_t> NetlinkKernel::count(const std::string& set) {
     if (!counting_) return std::nullopt;
-    const auto count = element_count(socket_, set);
-    features_.element_count = features_.element_count || count.has_value();
-    return count;
+    const ElementCount count = element_count(socket_, set);
+    if (count.is_set) features_.element_count = count.elements.has_value();
+    return count.elements;
 }
 
-Fence NetlinkKernel::read(Fence expected) {
-    return read_table(socket_, Depth::whole, counting_, std::move(expected));
-}
+Fence NetlinkKernel::read(Fence expected) { return read(Depth::whole, std::move(expected)); }
 
-Fence NetlinkKernel::read_outline() { return read_table(socket_, Depth::outline, counting_, {}); }
+Fence NetlinkKernel::read_outline() { return read(Depth::outline, {}); }
+
+Fence NetlinkKernel::read(Depth depth, Fence expected) {
+    Fence fence = read_table(socket_, depth, counting_, std::move(expected));
+    if (!features_.element_count && !fence.sets.empty()) count(fence.sets.begin()->first);
+    return fence;
+}
 
 void NetlinkKernel::commit(const Transaction& given, std::optional<uint32_t> generation) {
     if (elements_in(given) > most_heard) watch_.leave();

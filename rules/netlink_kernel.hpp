@@ -48,6 +48,7 @@ private:
     };
 
     Features probe();
+    Fence read(Depth, Fence expected);
     /// Sends the batch, which has its end. Empty: it was committed.
     std::vector<Refusal> attempt(NetlinkBatch&);
     [[noreturn]] void fail(const Refusal&);

@@ -18,7 +18,7 @@ namespace {
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
 constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
-constexpr uint16_t set_count = 20;  // NFTA_SET_COUNT: younger than Linux 6.12, absent before
+constexpr uint16_t set_count = 20;     // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
 MessageWriter request(uint16_t type, uint16_t flags, uint32_t sequence) {
     MessageWriter message;
@@ -81,7 +81,7 @@ bool dump_hash(NetlinkSocket& socket, const std::string& name, bool counting, Se
         const bool twice = elements.size() != dump.elements;
         const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
         const bool whole =
-            dump.parts <= 1 || (counting && element_count(socket, name) == elements.size()) ||
+            dump.parts <= 1 || (counting && element_count(socket, name).elements == elements.size()) ||
             (before && std::equal(before->begin(), before->end(), elements.begin(), elements.end(), same_key));
         if (!twice && whole) {
             set.elements = std::move(elements);
@@ -124,7 +124,7 @@ std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string
 
 /// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
 bool confirm(NetlinkSocket& socket, const std::string& name, Elements& expected) {
-    if (expected.empty() || !element_count(socket, name)) return false;
+    if (expected.empty() || !element_count(socket, name).elements) return false;
     std::vector<Key> keys;
     for (auto next = expected.begin(); next != expected.end();) {
         keys.clear();
@@ -144,7 +144,7 @@ bool confirm(NetlinkSocket& socket, const std::string& name, Elements& expected)
     }
     // What has ended is counted until the kernel collects it.
     for (int counting = 0; counting < most_readings; ++counting) {
-        if (element_count(socket, name) == expected.size()) return true;
+        if (element_count(socket, name).elements == expected.size()) return true;
         std::this_thread::sleep_for(reading_pause);
     }
     return false;
@@ -262,13 +262,14 @@ Fence read_table(NetlinkSocket& socket, Depth depth, bool counting, Fence expect
                       "the table can't be read: other programs commit to nftables all the time; try again later");
 }
 
-std::optional<uint32_t> element_count(NetlinkSocket& socket, const std::string& set) {
+ElementCount element_count(NetlinkSocket& socket, const std::string& set) {
     MessageWriter message = request(NFT_MSG_GETSET, NLM_F_ACK, socket.next_sequence());
     message.put_name(NFTA_SET_TABLE, table_name);
     message.put_name(NFTA_SET_NAME, set);
-    std::optional<uint32_t> count;
+    ElementCount count;
     socket.ask(message.bytes(), [&](const nlmsghdr& part) {
-        if (const auto found = attribute(attributes(part), set_count)) count = found->u32();
+        count.is_set = true;
+        if (const auto found = attribute(attributes(part), set_count)) count.elements = found->u32();
     });
     return count;
 }

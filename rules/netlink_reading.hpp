@@ -22,7 +22,11 @@ enum class Depth { whole, outline };
 /// As Kernel::read() or read_outline(), count(), held(), find(), counted() and chain_packets().
 /// `counting`: by the kernel's numbers of elements, where it tells them.
 Fence read_table(NetlinkSocket&, Depth, bool counting, Fence expected);
-std::optional<uint32_t> element_count(NetlinkSocket&, const std::string& set);
+struct ElementCount {
+    bool is_set = false;               ///< there is such a set
+    std::optional<uint32_t> elements;  ///< as far as it is told
+};
+ElementCount element_count(NetlinkSocket&, const std::string& set);
 std::vector<std::optional<Held>> held_elements(NetlinkSocket&, const std::string& set, std::span<const Key>);
 std::optional<std::pair<Key, Held>> find_element(NetlinkSocket&, const std::string& set, const Key& address);
 std::vector<Counted> counted_sources(NetlinkSocket&, const std::string& set);

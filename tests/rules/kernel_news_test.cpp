@@ -138,9 +138,9 @@ TEST_CASE("kernel: what others touch of our table is told") {
     });
     CHECK(granted.exemptions == Exemptions{{"exempt4_32", {line("192.0.2.1")}}});
     CHECK_FALSE(granted.outline);
-    const Touched revoked =
-        touched("delete element inet smtpfence exempt6_56 { 2001:db8:0:700:: }",
-                [](Fence& table) { table.sets["exempt6_56"].elements.erase(line("2001:db8:0:700::/56")); });
+    const Touched revoked = touched("delete element inet smtpfence exempt6_56 { 2001:db8:0:700:: }", [](Fence& table) {
+        table.sets["exempt6_56"].elements.erase(line("2001:db8:0:700::/56"));
+    });
     CHECK(revoked.exemptions == Exemptions{{"exempt6_56", {line("2001:db8:0:700::/56")}}});
     const Touched relay = touched("add element inet smtpfence relay4 { 192.0.2.9 }", [](Fence& table) {
         table.sets["relay4"].elements.emplace(line("192.0.2.9"), Held{});

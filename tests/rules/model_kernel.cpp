@@ -87,7 +87,7 @@ Fence ModelKernel::read(Fence) {
 
 std::optional<uint32_t> ModelKernel::count(const std::string& set) {
     const auto found = table_.sets.find(set);
-    if (!offered.element_count || found == table_.sets.end()) return std::nullopt;
+    if (offered.element_count != true || found == table_.sets.end()) return std::nullopt;
     return static_cast<uint32_t>(found->second.elements.size());  // those that ended are collected later
 }
 
