@@ -2,6 +2,11 @@
 
 namespace smtpfence {
 
+void Keeping::resume(const Snapshot& last) {
+    file_.resume(last);
+    revision_ = last.revision;
+}
+
 void Keeping::note(const Transaction& transaction, Instant now) {
     file_.append(transaction, now);
     changed_ = true;

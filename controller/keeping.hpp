@@ -14,6 +14,8 @@ public:
     /// Throws SnapshotError.
     explicit Keeping(const std::filesystem::path& directory) : file_(directory) {}
 
+    /// `last` is in force as it was read.
+    void resume(const Snapshot& last);
     /// The kernel took it.
     void note(const Transaction&, Instant now);
     /// A pass ended at this revision.

@@ -236,7 +236,9 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     }
     file.remove_prefix(magic.size());
     Contents contents;
+    const size_t size = magic.size() + file.size();
     read_body(contents, take_record(file));
+    const size_t whole = size - file.size();
     while (!file.empty()) {
         try {
             read_body(contents, take_record(file));
@@ -253,6 +255,9 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     if (time > now) bring_forward(snapshot.fence, time - now);
     snapshot.openings = std::move(contents.openings);
     snapshot.revision = contents.revision;
+    snapshot.whole = whole;
+    snapshot.end = size;
+    snapshot.resumable = !complaint && time == now;
     return snapshot;
 }
 
@@ -267,6 +272,7 @@ std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, I
             if (complaint) {
                 complaints.push_back(fmt::format("{}: {}; the changes before it are used", path.string(), *complaint));
             }
+            snapshot.resumable = snapshot.resumable && path == newest(directory);
             return snapshot;
         } catch (const Refused& damage) {
             complaints.push_back(fmt::format("{} is not used: {}", path.string(), damage.what()));
@@ -310,6 +316,19 @@ void LastGood::append(const Transaction& transaction, Instant now) {
     } else {
         close(std::exchange(descriptor_, -1));
     }
+}
+
+void LastGood::resume(const Snapshot& last) {
+    Descriptor file(open(newest(directory_).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+    struct stat status {};
+    if (!last.resumable || file.number() < 0 || fstat(file.number(), &status) != 0) return;
+    if (static_cast<size_t>(status.st_size) != last.end) return;
+    if (descriptor_ >= 0) close(descriptor_);
+    descriptor_ = file.release();
+    whole_ = last.whole;
+    end_ = last.end;
+    openings_ = last.openings;
+    revision_ = last.revision;
 }
 
 bool LastGood::is_there() const {

@@ -32,6 +32,8 @@ struct Snapshot {
     Openings openings;
     Instant written;  ///< when its newest record was
     Revision revision = 0;
+    size_t whole = 0, end = 0;  ///< bytes of the file up to the whole fence's end, and of all
+    bool resumable = false;     ///< it is the newest file, undamaged and read by a clock that isn't behind
 };
 
 /// The newest usable fence of this directory. `complaints` gets a line for each file, or part of one, that was damaged,
@@ -50,6 +52,9 @@ public:
     ~LastGood();
     LastGood(const LastGood&) = delete;
     LastGood& operator=(const LastGood&) = delete;
+
+    /// Goes on with the file that `last` was read from, if it is resumable and still there: its fence is in force.
+    void resume(const Snapshot& last);
 
     /// Notes a transaction that the kernel took. What narrows is on disk when this returns, what only widens after
     /// synchronise(). Never throws: what could not be written makes settle() write everything.

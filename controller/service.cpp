@@ -17,6 +17,7 @@
 #include "controller/supervisor.hpp"
 #include "controller/trouble.hpp"
 #include "controller/verifier.hpp"
+#include "rules/fence_record.hpp"
 
 namespace smtpfence {
 
@@ -84,6 +85,7 @@ private:
         enforcement_.take(last ? last->fence : Fence());
         look_around();
         if (!last) return;
+        if (same_record(last->fence, enforcement_.applied())) keeping_.resume(*last);
         if (!fenced()) {
             report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, now()));
             journal(Level::warning,

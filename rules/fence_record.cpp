@@ -10,6 +10,8 @@ namespace smtpfence {
 
 namespace {
 
+constexpr Seconds jitter{2};
+
 [[noreturn]] void refuse(std::string_view line) {
     throw Refused(Refusal::invalid, "no element of a fence: " + quoted(line));
 }
@@ -22,20 +24,30 @@ std::string_view word_of(std::string_view set) {
     return set == "subscriber" ? "interface" : "";
 }
 
-void append_key(std::string& to, char sign, const std::string& set, const Key& key) {
-    const std::string_view word = word_of(set);
-    to += sign;
-    to += word;
-    to += ' ';
-    to += word == "interface" ? text(key, KeyKind::interface) : to_prefix(key, shape_of(set)->key).text();
+/// What the lines of a set have in common.
+struct Kind {
+    std::string_view word;  ///< "exempt"; empty: the set has no lines
+    KeyKind key{};
+};
+
+Kind kind_of(const std::string& set) {
+    const auto shape = shape_of(set);
+    return shape ? Kind{word_of(set), shape->key} : Kind{};
 }
 
-void append_added(std::string& to, const std::string& set, const Key& key, const Held& held) {
-    append_key(to, '+', set, key);
+void append_key(std::string& to, char sign, const Kind& kind, const Key& key) {
+    to += sign;
+    to += kind.word;
+    to += ' ';
+    to += kind.key == KeyKind::interface ? text(key, kind.key) : to_prefix(key, kind.key).text();
+}
+
+void append_added(std::string& to, const Kind& kind, const Key& key, const Held& held) {
+    append_key(to, '+', kind, key);
     if (held.action) {
         to += ' ';
         to += word(*held.action);
-    } else if (word_of(set) == "exempt") {
+    } else if (kind.word == "exempt") {
         to += ' ';
         to += held.until == never ? std::string("never") : std::to_string(to_number(held.until));
     }
@@ -66,8 +78,8 @@ Held held_of(std::string_view kind, std::string_view rest) {
     throw Refused(Refusal::invalid, "no kind of element: " + quoted(kind));
 }
 
-std::string set_of(std::string_view kind, const Prefix& prefix) {
-    if (kind == "exempt") return exempt_set_name(prefix.family(), prefix.length(), first_capacity);
+/// Of relays or pools.
+std::string border_set(std::string_view kind, const Prefix& prefix) {
     return std::string(kind) + (prefix.family() == Family::v4 ? "4" : "6");
 }
 
@@ -76,10 +88,11 @@ std::string set_of(std::string_view kind, const Prefix& prefix) {
 void each_record_line(const Fence& fence, const std::function<void(std::string_view)>& line) {
     std::string words;
     for (const auto& [name, set] : fence.sets) {
-        if (word_of(name).empty() || !shape_of(name)) continue;
+        const Kind kind = kind_of(name);
+        if (kind.word.empty()) continue;
         for (const auto& [key, held] : set.elements) {
             words.clear();
-            append_added(words, name, key, held);
+            append_added(words, kind, key, held);
             line(words);
         }
     }
@@ -89,16 +102,41 @@ std::string record_lines(const Transaction& transaction) {
     std::string lines;
     for (const Operation& operation : transaction.operations) {
         if (const auto* add = std::get_if<AddElements>(&operation)) {
-            for (const auto& [key, held] : add->elements) append_added(lines, add->set, key, held);
+            const Kind kind = kind_of(add->set);
+            for (const auto& [key, held] : add->elements) append_added(lines, kind, key, held);
         } else if (const auto* remove = std::get_if<DeleteElements>(&operation)) {
-            if (!shape_of(remove->set)) continue;  // a leftover that was never ours
+            const Kind kind = kind_of(remove->set);
+            if (kind.word.empty()) continue;  // a leftover that was never ours
             for (const auto& element : remove->elements) {
-                append_key(lines, '-', remove->set, element.first);
+                append_key(lines, '-', kind, element.first);
                 lines += '\n';
             }
         }
     }
     return lines;
+}
+
+bool same_record(const Fence& a, const Fence& b) {
+    const auto filled = [](const Fence& fence) {
+        std::vector<std::pair<std::string, const Elements*>> sets;
+        for (const auto& [name, set] : fence.sets) {
+            if (word_of(name).empty() || set.elements.empty()) continue;
+            const auto exempt = parse_exempt_set_name(name);
+            sets.emplace_back(exempt ? exempt_set_name(exempt->family, exempt->length, first_capacity) : name,
+                              &set.elements);
+        }
+        return sets;
+    };
+    const auto same = [](const auto& x, const auto& y) {
+        const auto& [one, other] = std::pair(x.second.until, y.second.until);
+        const bool ends = one == other || (one != never && other != never && std::chrono::abs(one - other) <= jitter);
+        return x.first == y.first && x.second.action == y.second.action && ends;
+    };
+    const auto sets = filled(a), others = filled(b);
+    return std::equal(sets.begin(), sets.end(), others.begin(), others.end(), [&](const auto& x, const auto& y) {
+        return x.first == y.first &&
+               std::equal(x.second->begin(), x.second->end(), y.second->begin(), y.second->end(), same);
+    });
 }
 
 bool narrows(const Transaction& transaction) {
@@ -118,24 +156,34 @@ void FenceReader::read(std::string_view lines) {
         const std::string_view kind = word.substr(1);
         const std::string_view name = take_word(rest);
         Key key;
-        std::string set = "subscriber";
+        Elements* elements = nullptr;
         if (kind == "interface") {
             if (name.size() < 3 || name.front() != '"' || name.back() != '"') refuse(line);
             key = interface_key(std::string(name.substr(1, name.size() - 2)));
+            elements = &fence_.sets["subscriber"].elements;
         } else {
             const Prefix prefix = Prefix::parse(name);
             key = to_key(prefix);
-            set = set_of(kind, prefix);
-            if (!shape_of(set)) refuse(line);
+            if (kind != "exempt" && !shape_of(border_set(kind, prefix))) refuse(line);
+            elements = kind == "exempt" ? &exemptions(prefix.family(), prefix.length())
+                                        : &fence_.sets[border_set(kind, prefix)].elements;
         }
-        auto& elements = fence_.sets[set].elements;
         if (word[0] == '-') {
             if (!rest.empty()) refuse(line);
-            elements.erase(key);
+            elements->erase(key);
         } else {
-            elements.insert_or_assign(key, held_of(kind, rest));
+            elements->insert_or_assign(elements->end(), key, held_of(kind, rest));
         }
     }
+}
+
+Elements& FenceReader::exemptions(Family family, uint8_t length) {
+    if (!elements_ || family != family_ || length != length_) {
+        elements_ = &fence_.sets[exempt_set_name(family, length, first_capacity)].elements;
+        family_ = family;
+        length_ = length;
+    }
+    return *elements_;
 }
 
 Fence FenceReader::fence(Instant now) && {

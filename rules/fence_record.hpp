@@ -22,19 +22,32 @@ void each_record_line(const Fence&, const std::function<void(std::string_view)>&
 /// The lines of what a transaction does to elements; empty when it does nothing to them.
 std::string record_lines(const Transaction&);
 
+/// Whether their lines are the same, in whatever sets they stand; ends to 2 s, as a kernel counts them.
+bool same_record(const Fence&, const Fence&);
+
 /// Whether a transaction takes anything away from anybody: then its record must be on disk before it is reported.
 bool narrows(const Transaction&);
 
 /// A fence put together from lines.
 class FenceReader {
 public:
+    FenceReader() = default;
+    FenceReader(const FenceReader&) = delete;
+    FenceReader& operator=(const FenceReader&) = delete;
+
     /// Throws Refused (invalid) naming the line.
     void read(std::string_view lines);
     /// The whole table as this version has it, without rights that are over at `now`.
     Fence fence(Instant now) &&;
 
 private:
+    Elements& exemptions(Family, uint8_t length);
+
     Fence fence_;  ///< exemption sets under their first name, whatever they hold
+    // Most lines go where the one before went.
+    Family family_{};
+    uint8_t length_ = 0;
+    Elements* elements_ = nullptr;
 };
 
 }  // namespace smtpfence

@@ -157,12 +157,21 @@ bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, El
     return true;
 }
 
+/// Taken out of `expected`, from whichever of its sets holds that kind.
+Elements expected_elements(Fence& expected, const std::string& name) {
+    const auto kind = parse_exempt_set_name(name);
+    for (auto& [other, set] : expected.sets) {
+        const auto exempt = parse_exempt_set_name(other);
+        if (!kind || !exempt || exempt->family != kind->family || exempt->length != kind->length) continue;
+        if (!set.elements.empty()) return std::move(set.elements);
+    }
+    return {};
+}
+
 bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting, Fence& expected, Set& set) {
     if (set.shape.dynamic) return true;
     if (set.shape.interval) return read_intervals(socket, name, set);
-    const auto known = expected.sets.find(name);
-    Elements elements = known == expected.sets.end() ? Elements() : std::move(known->second.elements);
-    return read_hash(socket, name, counting, std::move(elements), set);
+    return read_hash(socket, name, counting, expected_elements(expected, name), set);
 }
 
 std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected) {

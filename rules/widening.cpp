@@ -63,10 +63,14 @@ std::vector<Prefix> prefixes_of(const Ranges& ranges) {
 std::vector<Prefix> newly_exempt(const Fence& before, const Fence& after, const Ranges& closed, Instant now) {
     std::vector<Prefix> prefixes;
     for (const auto& [name, set] : after.sets) {
-        if (!parse_exempt_set_name(name)) continue;
+        if (!parse_exempt_set_name(name) || set.elements.empty()) continue;
+        const auto known_in = exempt_set_of(before, to_prefix(set.elements.begin()->first, set.shape.key));
+        const Elements& known = set_of(before, known_in.value_or("")).elements;
+        auto at = known.begin();
         for (const auto& element : set.elements) {
-            const Prefix prefix = to_prefix(element.first, set.shape.key);
-            if (!is_exempt(before, prefix, now)) prefixes.push_back(prefix);
+            while (at != known.end() && at->first < element.first) ++at;
+            const bool was = at != known.end() && at->first == element.first && at->second.until > now;
+            if (!was) prefixes.push_back(to_prefix(element.first, set.shape.key));
         }
     }
     std::sort(prefixes.begin(), prefixes.end());

@@ -217,3 +217,42 @@ TEST_CASE("last_good: a directory that can't be written is said, and tried again
     CHECK_FALSE(LastGood::remove(state.directory));
     CHECK_FALSE(state.read());
 }
+
+TEST_CASE("last_good: a service that finds its file in force goes on with it") {
+    State state;
+    LastGood(state.directory).settle(small_fence(), {}, 7, start);
+    const auto inode = [&] {
+        struct stat status {};
+        REQUIRE(stat(state.file.c_str(), &status) == 0);
+        return status.st_ino;
+    };
+    const auto before = inode();
+    Snapshot last = state.read().value();
+    CHECK(last.resumable);
+    bool resumed = true;
+    SECTION("undamaged") {}
+    SECTION("but not when a part was damaged") {
+        write_bytes(state.file, bytes_of(state.file) + "record ");
+        last = state.read().value();
+        CHECK_FALSE(last.resumable);
+        resumed = false;
+    }
+    SECTION("nor when somebody wrote to it meanwhile") {
+        write_bytes(state.file, bytes_of(state.file) + "record ");
+        resumed = false;
+    }
+    SECTION("nor by a clock that is behind") {
+        last = state.read(start - Seconds{7200}).value();
+        resumed = false;
+    }
+    LastGood file(state.directory);
+    file.resume(last);
+    file.append(taking("100.64.7.7"), start);
+    Fence fence = small_fence();
+    fence.sets.at("exempt4_32").elements.erase(to_key(Prefix::parse("100.64.7.7")));
+    file.settle(fence, {}, 8, start);
+    CHECK((inode() == before) == resumed);
+    CHECK_FALSE(exempt(state.read().value(), "100.64.7.7"));
+    CHECK(state.read()->revision == 8);
+    CHECK(state.complaints.empty());
+}

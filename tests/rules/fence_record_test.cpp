@@ -93,3 +93,28 @@ TEST_CASE("fence_record: only what is given to customers may reach the disk late
     CHECK(narrows({{DeleteElements{"relay4", one}}}));
     CHECK_FALSE(narrows({{AddSet{"exempt4_32", {}}}}));
 }
+
+TEST_CASE("fence_record: two fences with the same lines are told from others") {
+    const Instant time = test_time();
+    const Fence fence = compile(small_policy(time), small_border(), {});
+    CHECK(same_record(fence, fence));
+    CHECK(same_record({}, compile({}, {}, {})));
+    Fence other = fence;
+    Elements& exempt = other.sets.at("exempt4_32").elements;
+    bool same = false;
+    SECTION("one more") { exempt.emplace(to_key(Prefix::parse("192.0.2.1")), Held{}); }
+    SECTION("one less") { exempt.erase(exempt.begin()); }
+    SECTION("another end") { exempt.begin()->second.until = time + Seconds{5}; }
+    SECTION("no pools") { other.sets.at("pool4").elements.clear(); }
+    SECTION("another action") { other.sets.at("pool4").elements.begin()->second.action = Action::pass; }
+    SECTION("other rules only") {
+        other.chains.clear();
+        same = true;
+    }
+    SECTION("in a larger set") {
+        other.sets["exempt4_32_131072"] = other.sets.at("exempt4_32");
+        other.sets.erase("exempt4_32");
+        same = true;
+    }
+    CHECK(same_record(fence, other) == same);
+}
