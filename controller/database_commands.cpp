@@ -126,7 +126,8 @@ struct Checked {
 Checked check_database(Invocation& run) {
     Checked checked;
     try {
-        Database& database = run.database();
+        // The unit's start waits for the answer, and the service behind it goes on without the database.
+        Database& database = run.database(OpenMode::read, service_patience);
         const Reading reading(database);
         const Border& border = run.configuration().border;
         checked.warnings = database_doubts(database, border);
