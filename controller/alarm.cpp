@@ -4,26 +4,18 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <ctime>
 #include <system_error>
 
 namespace smtpfence {
 
 namespace {
 
-Seconds start_of_machine() {
-    timespec day{}, machine{};
-    clock_gettime(CLOCK_REALTIME, &day);
-    clock_gettime(CLOCK_BOOTTIME, &machine);
-    return Seconds{day.tv_sec - machine.tv_sec};
-}
-
 // A timer that is not armed hears nothing of the clock.
 constexpr Instant far_away{Seconds{int64_t{1} << 40}};
 
 }  // namespace
 
-Alarm::Alarm() : offset_(start_of_machine()) {
+Alarm::Alarm() {
     descriptor_ = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), "timerfd_create");
 }
@@ -36,13 +28,6 @@ void Alarm::set(std::optional<Instant> at) {
     // A time of 0 would disarm it. ECANCELED: the clock was set since the last call; it is armed all the same.
     when.it_value.tv_nsec = 1;
     timerfd_settime(descriptor_, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &when, nullptr);
-}
-
-Seconds Alarm::step() {
-    const Seconds before = offset_;
-    offset_ = start_of_machine();
-    const Seconds step = offset_ - before;
-    return std::chrono::abs(step) < Seconds{2} ? Seconds{0} : step;
 }
 
 }  // namespace smtpfence

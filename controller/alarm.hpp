@@ -1,6 +1,5 @@
 #pragma once
-// A wake-up at a time of day, and the word that somebody set the clock: rights end by the time of day, the kernel
-// counts down.
+// A wake-up at a time of day, and when somebody set the clock: rights end by the time of day, the kernel counts down.
 
 #include <optional>
 
@@ -20,13 +19,9 @@ public:
     int descriptor() const { return descriptor_; }
     /// nullopt: only the setting of the clock wakes. Quiets a descriptor that is readable.
     void set(std::optional<Instant>);
-    /// By how much somebody set the clock since the last call, forward or back; 0 below two seconds (a clock that is
-    /// slewed, and the rounding of times).
-    Seconds step();
 
 private:
     int descriptor_ = -1;
-    Seconds offset_;  ///< the time of day when the machine started
 };
 
 }  // namespace smtpfence

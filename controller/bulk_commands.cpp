@@ -12,6 +12,7 @@
 #include <memory>
 #include <system_error>
 
+#include "controller/fenced_policy.hpp"
 #include "controller/guarded_change.hpp"
 #include "subscribers/import.hpp"
 
@@ -152,10 +153,12 @@ int run_import(Invocation& run, const ImportWords& words) {
         options.progress = [&](int64_t bytes, int64_t records) { bar.draw(bytes, records); };
         counts = import_records(begin, database, input.stream(), words.source, options);
     }
+    if (change) require_relay_left(run, *change);
     if (change) judge_openings(run, *change, words.confirm);
     Revision revision = 0;
     if (change && !words.dry_run) {
         revision = change->commit();
+        if (moves_border(*change)) warn_doubts(run);
     } else {
         change.reset();
         revision = current_revision(database);

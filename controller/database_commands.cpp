@@ -126,7 +126,8 @@ struct Checked {
 Checked check_database(Invocation& run) {
     Checked checked;
     try {
-        Database& database = run.database();
+        // The unit's start waits for the answer, and the service behind it goes on without the database.
+        Database& database = run.database(OpenMode::read, service_patience);
         const Reading reading(database);
         const Border& border = run.configuration().border;
         checked.warnings = database_doubts(database, border);
@@ -190,12 +191,16 @@ Execution revert_command(CLI::App& app) {
         Database& database = run.database(OpenMode::write);
         int64_t objects = 0;
         Revision revision = 0;
+        bool moved = false;
         {
             Change change(database, run.actor(), "revert", fmt::format("opposite of revision {}", wanted));
             objects = revert(change, wanted);
+            require_relay_left(run, change);
             judge_openings(run, change, words->confirmed);
+            moved = moves_border(change);
             if (!words->dry_run) revision = change.commit();
         }
+        if (moved && !words->dry_run) warn_doubts(run);
         if (words->dry_run) revision = current_revision(database);
         run.output().result(
             {{"reverted", wanted}, {"objects", objects}, {"revision", revision}, {"dry_run", words->dry_run}},

@@ -29,8 +29,9 @@ int commit_and_answer(Invocation& run, Change& change, std::optional<Seconds> wa
     const SteadyTime committed = std::chrono::steady_clock::now();
     std::vector<Awaited> routers;
     if (wait) {
-        const auto prefixes = parse_prefixes(thing.at("prefixes").get<std::vector<std::string>>());
-        routers = await_routers(run.database(), revision, committed, *wait, prefixes);
+        Granted granted{parse_prefixes(thing.at("prefixes").get<std::vector<std::string>>())};
+        if (thing.contains("until")) granted.until = parse_instant(thing["until"].get<std::string>());
+        routers = await_routers(run.database(), revision, committed, *wait, granted);
     }
     thing["revision"] = revision;
     thing["routers"] = json_of(routers);

@@ -283,6 +283,12 @@ void Enforcement::refresh_next_end() {
     }
 }
 
+bool Enforcement::fenced() const {
+    if (revision_) return true;
+    const auto border = applied_.chains.find("border");
+    return border != applied_.chains.end() && !border->second.rules.empty();
+}
+
 std::optional<Instant> Enforcement::next_end() const {
     return next_end_ == never ? std::nullopt : std::optional(next_end_);
 }

@@ -106,6 +106,8 @@ public:
     /// Revision that the kernel enforces; nullopt before the first pass that ended well.
     std::optional<Revision> revision() const { return revision_; }
     const Fence& applied() const { return applied_; }
+    /// A fence is in force: one that was brought up to a revision, or one that was found.
+    bool fenced() const;
     /// The earliest end among the applied rights.
     std::optional<Instant> next_end() const;
 

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include "controller/commands.hpp"
-#include "controller/enforcement.hpp"
 #include "controller/fenced_policy.hpp"
 #include "controller/guarded_change.hpp"
 #include "subscribers/customer.hpp"
@@ -48,17 +47,6 @@ CLI::Option* declare_prefixes(CLI::App& app, const std::shared_ptr<PrefixOptions
     return app.add_option("PREFIX", options->prefixes, "an address or a prefix, like 100.64.0.0/10 or 2001:db8::/32");
 }
 
-// What the configuration fences is left out: these commands need none, and `check` looks at it.
-void warn_doubts(Invocation& run) {
-    if (const auto why = unenforceable(run.database(), {})) run.output().warn(*why);
-    for (const std::string& doubt : doubts(relays(run.database()), pools(run.database()))) run.output().warn(doubt);
-}
-
-// remove_relay() looks at the pools; sources outside every pool may be fenced too.
-void require_relay_left(Invocation& run) {
-    if (relays(run.database()).empty()) require_relay(fenced_policy(run.database()), run.configuration().border);
-}
-
 }  // namespace
 
 Execution relay_add(CLI::App& app) {
@@ -87,8 +75,10 @@ Execution relay_remove(CLI::App& app) {
         const auto prefixes = parse_prefixes(options->prefixes);
         Change change(run.database(OpenMode::write), run.actor(), "relay remove");
         const Sorted sorted = write_each(prefixes, [&](const Prefix& p) { return remove_relay(change, p); });
-        if (!sorted.changed.empty()) require_relay_left(run);
-        return print(run, "relay", "removed", "was not there", sorted, change.commit());
+        require_relay_left(run, change);
+        const Revision revision = change.commit();
+        if (!sorted.changed.empty()) warn_doubts(run);
+        return print(run, "relay", "removed", "was not there", sorted, revision);
     };
 }
 

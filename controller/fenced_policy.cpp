@@ -14,6 +14,18 @@ Policy fenced_policy(Database& database) {
     return policy;
 }
 
+bool moves_border(const Change& change) { return change.touched(Object::relay) || change.touched(Object::pool); }
+
+void require_relay_left(Invocation& run, const Change& change) {
+    if (!change.touched(Object::relay) || !relays(run.database()).empty()) return;
+    require_relay(fenced_policy(run.database()), run.configuration().border);
+}
+
+void warn_doubts(Invocation& run) {
+    if (const auto why = unenforceable(run.database(), {})) run.output().warn(*why);
+    for (const std::string& doubt : doubts(relays(run.database()), pools(run.database()))) run.output().warn(doubt);
+}
+
 std::optional<std::string> unenforceable(Database& database, const Border& border) {
     try {
         require_relay(fenced_policy(database), border);

@@ -121,7 +121,9 @@ Guard::Share Guard::share(const FencedSpace& before, Opening::Kind kind, Family 
     share.limit = kind == Opening::Kind::release ? limits_.max_release_percent : limits_.max_exempt_percent;
     share.size = size_of(before, opening, family);
     for (const Opening& earlier : openings_) {
-        if (earlier.kind == kind && earlier.family == family) share.size += earlier.size;
+        if (earlier.kind != kind || earlier.family != family) continue;
+        share.size += earlier.size;
+        share.summed = true;
     }
     const double fenced = of(before, family);
     share.percent = fenced > 0 ? std::min(100.0, 100 * share.size / fenced) : 100;
@@ -140,9 +142,9 @@ Widening Guard::over_limit(const FencedSpace& before, const Widening& asked, std
             const Widening fresh = withheld_ ? without(all, withheld_->widening) : all;
             const bool small = withheld_ && !fresh.empty() && share(before, kind, family, fresh).within();
             held = joined(held, small || fresh.empty() ? without(all, fresh) : all);
-            explain(reason, fmt::format("it would {} {:.4g} % of the fenced {} space within an hour (limit {} %)",
+            explain(reason, fmt::format("it would {} {:.4g} % of the fenced {} space {} (limit {} %)",
                                         kind == Opening::Kind::release ? "release" : "exempt", whole.percent,
-                                        name_of(family), whole.limit));
+                                        name_of(family), whole.summed ? "within an hour" : "at once", whole.limit));
         }
     }
     for (const Prefix& relay : asked.relays) {

@@ -81,6 +81,7 @@ private:
     };
     struct Share {
         double size = 0, percent = 0;
+        bool summed = false;  ///< with what was let go before
         int64_t limit = 0;
         bool within() const;
     };

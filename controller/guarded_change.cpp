@@ -12,7 +12,6 @@ namespace smtpfence {
 
 namespace {
 
-bool moves_border(const Change& change) { return change.touched(Object::relay) || change.touched(Object::pool); }
 bool moves_rights(const Change& change) {
     return change.touched(Object::assignment) || change.touched(Object::exemption);
 }

@@ -39,8 +39,8 @@ std::string Invocation::database_url() {
         service_.configuration_path));
 }
 
-Database& Invocation::database(OpenMode mode) {
-    if (!database_) database_ = open_database(database_url(), mode);
+Database& Invocation::database(OpenMode mode, std::chrono::milliseconds patience) {
+    if (!database_) database_ = open_database(database_url(), mode, patience);
     return *database_;
 }
 

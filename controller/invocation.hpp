@@ -37,8 +37,8 @@ public:
     const std::string& configuration_path() const { return service_.configuration_path; }
     /// The database's URL. Throws ConfigurationError when nothing names one.
     std::string database_url();
-    /// The database, opened by the first call, in its mode.
-    Database& database(OpenMode mode = OpenMode::read);
+    /// The database, opened by the first call, in its mode and with its patience for a lock.
+    Database& database(OpenMode mode = OpenMode::read, std::chrono::milliseconds patience = command_patience);
 
     /// For run_service().
     const ServiceOptions& service() const { return service_; }

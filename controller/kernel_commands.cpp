@@ -197,6 +197,7 @@ Execution plan_command(CLI::App& app) {
         const Plan plan =
             make_plan(database, *kernel, run.configuration().border, before.last, std::move(before.guard), time);
         say_withheld(run, plan.withheld ? std::optional(sentence(*plan.withheld)) : std::nullopt);
+        for (const std::string& doubt : missing_relays(relays(database), pools(database))) run.output().warn(doubt);
         if (has_format->count() > 0) {
             run.output().data() << nft_script(plan.actual, plan.changes, time);
         } else {

@@ -33,14 +33,15 @@ AttemptReading read_counts(Kernel& kernel) {
 
 }  // namespace
 
-bool Reporter::write(Database& database, const Report& state, size_t changes, Seconds keep, Steady::time_point t) {
+bool Reporter::write(Database& database, const Report& state, size_t changes, const History& history,
+                     Steady::time_point t) {
     if (!retry_.due(t)) return false;
     written_ = false;
     try {
         report(database, state, t);
         answer(database, state, changes);
-        read_attempts(database, state, t);
-        forget(database, state.heartbeat - keep, t);
+        read_attempts(database, state.router, history.now, t);
+        forget(database, history.now - history.keep, t);
         retry_.succeeded();
         unwritten_.clear();
     } catch (const DatabaseError& error) {
@@ -74,13 +75,13 @@ void Reporter::report(Database& database, const Report& state, Steady::time_poin
     next_report_ = t + heartbeat_period;
 }
 
-void Reporter::read_attempts(Database& database, const Report& state, Steady::time_point t) {
+void Reporter::read_attempts(Database& database, const std::string& router, Instant now, Steady::time_point t) {
     if (attempts_.done) {
         if (t < next_attempts_) return;
         next_attempts_ = t + attempts_period;
         attempts_ = read_counts(kernel_);
     }
-    write_attempts(database, state.router, attempts_, state.heartbeat, attempts_slice);
+    write_attempts(database, router, attempts_, now, attempts_slice);
     written_ = true;
 }
 

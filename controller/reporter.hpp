@@ -11,6 +11,12 @@
 
 namespace smtpfence {
 
+/// Who attempted when, and how long that is remembered.
+struct History {
+    Instant now;  ///< by the clock that rights go by
+    Seconds keep;
+};
+
 class Reporter {
 public:
     explicit Reporter(Kernel& kernel) : kernel_(kernel) {}
@@ -25,7 +31,7 @@ public:
     /// Writes what is due: `report`, whose heartbeat is now; the answers say that `changes` were made for them.
     /// Whether something was written. A DatabaseError is said in the journal, and the same is tried again soon;
     /// throws KernelError.
-    bool write(Database&, const Report& report, size_t changes, Seconds keep, Steady::time_point);
+    bool write(Database&, const Report& report, size_t changes, const History&, Steady::time_point);
 
     /// When write() has something to do.
     Steady::time_point next(Steady::time_point) const;
@@ -33,7 +39,7 @@ public:
 private:
     void answer(Database&, const Report&, size_t changes);
     void report(Database&, const Report&, Steady::time_point);
-    void read_attempts(Database&, const Report&, Steady::time_point);
+    void read_attempts(Database&, const std::string& router, Instant now, Steady::time_point);
     void forget(Database&, Instant before, Steady::time_point);
 
     Kernel& kernel_;

@@ -25,7 +25,14 @@ int64_t lag_seconds(Database& database, const Report& report, Revision desired, 
     return missed ? std::max<int64_t>(0, (time - *missed).count()) : 0;
 }
 
-Json status_of(Database& database, const Report& report, Revision desired, Instant time) {
+std::vector<std::string> joined(std::vector<std::string> all, const std::vector<std::string>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+}
+
+/// `doubts`: what is to be said about the database, whichever router reads it.
+Json status_of(Database& database, const Report& report, const std::vector<std::string>& doubts, Instant time) {
+    const Revision desired = current_revision(database);
     return {{"router", report.router},
             {"revision", report.revision},
             {"desired_revision", desired},
@@ -39,7 +46,7 @@ Json status_of(Database& database, const Report& report, Revision desired, Insta
             {"error", json_of(report.error)},
             {"error_since", json_of(report.error_since)},
             {"version", report.version},
-            {"warnings", warnings_in(report.notes)},
+            {"warnings", joined(warnings_in(report.notes), doubts)},
             {"notes", notes_without_warnings(report.notes)}};
 }
 
@@ -62,7 +69,7 @@ void print_status(Invocation& run) {
     Database& database = run.database();
     const Reading reading(database);
     const Instant time = now();
-    const Revision desired = current_revision(database);
+    const std::vector<std::string> doubts = missing_relays(relays(database), pools(database));
     Listing listing(run.output(), {{"router", "ROUTER"},
                                    {"revision", "REVISION"},
                                    {"desired_revision", "DESIRED"},
@@ -79,7 +86,7 @@ void print_status(Invocation& run) {
                                    {"warnings", ""},
                                    {"notes", ""}});
     const auto all = reports(database);
-    for (const Report& report : all) listing.add(status_of(database, report, desired, time));
+    for (const Report& report : all) listing.add(status_of(database, report, doubts, time));
     listing.finish();
     if (all.empty()) run.output().note("no router has reported: smtpfence run enlists one");
     if (run.output().style() != Style::table) return;
@@ -87,6 +94,7 @@ void print_status(Invocation& run) {
         for (const std::string& warning : warnings_in(report.notes))
             run.output().warn(fmt::format("{}: {}", report.router, warning));
     }
+    for (const std::string& doubt : doubts) run.output().warn(doubt);
 }
 
 int watch_status(Invocation& run) {

@@ -13,9 +13,11 @@
 #include "controller/keeping.hpp"
 #include "controller/lookout.hpp"
 #include "controller/reporter.hpp"
+#include "controller/shifted_kernel.hpp"
 #include "controller/signals.hpp"
 #include "controller/supervisor.hpp"
 #include "controller/trouble.hpp"
+#include "controller/trusted_clock.hpp"
 #include "controller/verifier.hpp"
 #include "rules/fence_record.hpp"
 
@@ -50,7 +52,7 @@ public:
           configuration_(configured(options)),
           lock_(configuration_.state_directory),
           keeping_(configuration_.state_directory),
-          kernel_(open_kernel()),
+          kernel_(std::make_unique<ShiftedKernel>(open_kernel())),
           enforcement_(*kernel_, configuration_.border, Guard(configuration_.guard)),
           verifier_(*kernel_, enforcement_),
           follower_(url_of(options, configuration_), configuration_.poll),
@@ -77,16 +79,23 @@ public:
     }
 
 private:
+    /// What rights go by. The database's readers count a heartbeat's age by the machine's own clock.
+    Instant now() const { return clock_.at(uptime()); }
+
     /// Takes the table as it is. Without one, the last good fence comes back at once, database or not.
     void begin() {
         std::vector<std::string> complaints;
         auto last = read_last_good(configuration_.state_directory, now(), complaints);
         for (const std::string& complaint : complaints) journal(Level::error, complaint);
+        if (last && clock_.not_before(last->written) == ClockEvent::held) {
+            take_clock();
+            last = read_last_good(configuration_.state_directory, now(), complaints);
+        }
         enforcement_.take(last ? last->fence : Fence());
         look_around();
         if (!last) return;
         if (same_record(last->fence, enforcement_.applied())) keeping_.resume(*last);
-        if (!fenced()) {
+        if (!enforcement_.fenced()) {
             report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, now()));
             journal(Level::warning,
                     fmt::format("the kernel held no fence: that of revision {}, written at {}, is in force",
@@ -106,14 +115,12 @@ private:
         lock_.turn_away();
         check_database(started);
         if (keeping_.synchronise(now(), started)) reporter_.hurry();
-        supervisor_.tell(status(), fenced(), started);
+        supervisor_.tell(status(), enforcement_.fenced(), started);
     }
 
     void check_clock(Steady::time_point t) {
-        const Seconds step = alarm_.step();
-        if (step == 0s) return;
-        journal(Level::warning, fmt::format("the clock was set {} by {}: the ends of rights are set anew",
-                                            step > 0s ? "forward" : "back", format_duration(std::chrono::abs(step))));
+        if (clock_.look(read_clock()) == ClockEvent::none) return;
+        take_clock();
         follow_due_ = fence_changed_ = true;
         try {
             enforcement_.clock_stepped(now());
@@ -122,9 +129,21 @@ private:
         }
     }
 
+    void take_clock() {
+        kernel_->set_ahead(clock_.ahead());
+        journal(Level::warning, clock_.words());
+        note_surroundings();
+    }
+
     void look_around() {
         lookout_.look(configuration_.border.subscriber);
-        std::string notes = notes_with(text(kernel_->features()), lookout_.warnings());
+        note_surroundings();
+    }
+
+    void note_surroundings() {
+        std::vector<std::string> warnings = lookout_.warnings();
+        if (clock_.held()) warnings.push_back(clock_.words());
+        std::string notes = notes_with(text(kernel_->features()), warnings);
         if (notes == report_.notes) return;
         report_.notes = std::move(notes);
         reporter_.hurry();
@@ -268,23 +287,17 @@ private:
     void write(size_t changes, Steady::time_point t) {
         // What was taken from somebody is reported only when a reboot could not give it back.
         if (!keeping_.owes_narrowing()) report_.revision = enforcement_.revision().value_or(0);
-        report_.heartbeat = now();
+        report_.heartbeat = smtpfence::now();
         const Trouble& trouble = trouble_.reason() ? trouble_ : keeping_.trouble();
         report_.error = trouble.reason();
         report_.error_since = trouble.reason() ? std::optional(trouble.since()) : std::nullopt;
         try {
-            const bool written = reporter_.write(follower_.session(), report_, changes, configuration_.keep, t);
+            const bool written =
+                reporter_.write(follower_.session(), report_, changes, {now(), configuration_.keep}, t);
             if (written && follower_.drain()) follow_due_ = true;
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         }
-    }
-
-    /// A fence is in force: one that this process brought up to a revision, or one that it found.
-    bool fenced() const {
-        if (enforcement_.revision()) return true;
-        const auto border = enforcement_.applied().chains.find("border");
-        return border != enforcement_.applied().chains.end() && !border->second.rules.empty();
     }
 
     std::string status() const {
@@ -296,12 +309,13 @@ private:
     }
 
     Steady::time_point next_turn(Steady::time_point t) const {
-        Steady::time_point next = std::min({follower_.next(t), supervisor_.due(t), verifier_.next(t)});
+        Steady::time_point next =
+            std::min({follower_.next(t), supervisor_.due(t), verifier_.next(t), keeping_.next(t)});
         if (follower_.due(t)) {
             next = std::min(next, reporter_.next(t));
             if (follow_due_ && verifier_.due(t)) next = t;
         }
-        next = std::min(next, keeping_.next(t));
+        if (clock_.held()) next = std::min(next, t + 1s);  // nothing tells when it is synchronised
         return next;
     }
 
@@ -309,7 +323,8 @@ private:
         const Steady::time_point t = Steady::now();
         const auto pause = std::max<Steady::duration>(next_turn(t) - t, 0ns);
         const timespec timeout{std::chrono::duration_cast<Seconds>(pause).count(), (pause % 1s).count()};
-        alarm_.set(verifier_.due(t) ? enforcement_.next_end() : std::nullopt);
+        const auto end = verifier_.due(t) ? enforcement_.next_end() : std::nullopt;
+        alarm_.set(end ? std::optional(*end + clock_.ahead()) : std::nullopt);
         pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
                                 {alarm_.descriptor(), POLLIN, 0},
                                 {follower_.descriptor(), POLLIN, 0},
@@ -319,11 +334,8 @@ private:
     }
 
     void receive(int number) {
-        if (number == SIGHUP) {
-            reload();
-        } else {
-            stopping_ = true;
-        }
+        if (number == SIGHUP) return reload();
+        stopping_ = true;
     }
 
     void reload() {
@@ -362,9 +374,10 @@ private:
     RouterLock lock_;
     Signals signals_;
     Alarm alarm_;
+    TrustedClock clock_{read_clock()};
     Supervisor supervisor_;
     Keeping keeping_;
-    std::unique_ptr<Kernel> kernel_;
+    std::unique_ptr<ShiftedKernel> kernel_;
     Enforcement enforcement_;
     Verifier verifier_;
     Follower follower_;

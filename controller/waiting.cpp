@@ -37,8 +37,15 @@ std::string why_withheld(Database& database, const Report& report, const std::ve
         guard.is_object() ? guard.value("reason", "?") : "?", guard.is_object() ? guard.value("digest", "?") : "?");
 }
 
+// Why a router that enforces all of it holds the right to be over; "": it doesn't. Its clock may be held (status).
+std::string why_over(const Report& report, Instant until) {
+    if (!report.last_pass || until > *report.last_pass) return "";
+    return fmt::format("clock: there it is {}, and the right ended at {}: see smtpfence status",
+                       format_instant(*report.last_pass), format_instant(until));
+}
+
 // Brings the answers up to the reports. Returns whether a live router is still behind.
-bool update(std::vector<Awaited>& answers, Database& database, const std::vector<Prefix>& prefixes, Revision wanted,
+bool update(std::vector<Awaited>& answers, Database& database, const Granted& granted, Revision wanted,
             SteadyTime committed) {
     const Instant time = now();
     bool behind = false;
@@ -51,8 +58,9 @@ bool update(std::vector<Awaited>& answers, Database& database, const std::vector
             answer->reason = fmt::format("no heartbeat since {}: see its journal, or smtpfence router forget {}",
                                          format_instant(report.heartbeat), report.router);
         } else if (report.revision >= wanted) {
-            const std::string withheld = why_withheld(database, report, prefixes);
-            *answer = {report.router, withheld.empty(), milliseconds_since(committed), withheld};
+            std::string reason = why_withheld(database, report, granted.prefixes);
+            if (reason.empty()) reason = why_over(report, granted.until);
+            *answer = {report.router, reason.empty(), milliseconds_since(committed), reason};
         } else {
             answer->reason = why_behind(report, wanted);
             behind = true;
@@ -64,14 +72,14 @@ bool update(std::vector<Awaited>& answers, Database& database, const std::vector
 }  // namespace
 
 std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTime committed, Seconds limit,
-                                   const std::vector<Prefix>& prefixes) {
+                                   const Granted& granted) {
     std::vector<Awaited> answers;
     auto pause = shortest_pause;
     SteadyTime read{};
     for (bool behind = true;;) {
         if (database.changed() || steady_clock::now() - read >= reread) {
             read = steady_clock::now();
-            behind = update(answers, database, prefixes, wanted, committed);
+            behind = update(answers, database, granted, wanted, committed);
         }
         if (!behind || steady_clock::now() - committed >= limit) break;
         std::this_thread::sleep_for(pause);

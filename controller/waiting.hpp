@@ -19,13 +19,19 @@ struct Awaited {
     std::string reason;       ///< why not; empty when enforced
 };
 
+/// The right that a change gives; of none, nothing is asked.
+struct Granted {
+    std::vector<Prefix> prefixes;
+    Instant until = Instant::max();
+};
+
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 /// Waits until each router whose heartbeat is younger than heartbeat_limit reports `revision` or a later one, at most
-/// `limit` from `committed` on. The others are answered for at once, and so are those whose guard withholds one of
-/// `prefixes` (the reason begins with "guard"). In the order of names; empty: no router has ever reported.
-std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit,
-                                   const std::vector<Prefix>& prefixes = {});
+/// `limit` from `committed` on. The others are answered for at once, and so are those whose guard withholds a part of
+/// what is granted (the reason begins with "guard"), or by whose clock it is over already ("clock"). In the order of
+/// names; empty: no router has ever reported.
+std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit, const Granted& = {});
 
 /// True when there is a router and all of them enforce.
 bool all_enforce(const std::vector<Awaited>&);

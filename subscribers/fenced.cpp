@@ -166,8 +166,26 @@ const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix& prefix) {
     return nullptr;
 }
 
-std::vector<std::string> doubts(const std::vector<Relay>& relays, const std::vector<Pool>& pools) {
+std::vector<std::string> missing_relays(const std::vector<Relay>& relays, const std::vector<Pool>& pools) {
     std::vector<std::string> result;
+    if (relays.empty()) return result;  // that is refused, and not only doubted
+    for (const Family family : {Family::v4, Family::v6}) {
+        const auto of_family = [family](const auto& one) { return one.prefix.family() == family; };
+        const auto closed = std::find_if(pools.begin(), pools.end(), [&](const Pool& pool) {
+            return of_family(pool) && (pool.action == Action::drop || pool.action == Action::reject);
+        });
+        if (closed == pools.end() || std::any_of(relays.begin(), relays.end(), of_family)) continue;
+        const char* const name = family == Family::v4 ? "IPv4" : "IPv6";
+        result.push_back(
+            fmt::format("no {0} relay: lines in pool {1} ({2}) reach no relay over {0}; if they shall, add it with "
+                        "'smtpfence relay add PREFIX'",
+                        name, closed->prefix.text(), word(closed->action)));
+    }
+    return result;
+}
+
+std::vector<std::string> doubts(const std::vector<Relay>& relays, const std::vector<Pool>& pools) {
+    std::vector<std::string> result = missing_relays(relays, pools);
     for (const Relay& relay : relays) {
         if (const Pool* pool = longest_pool(pools, relay.prefix)) {
             result.push_back(fmt::format("relay {} lies inside pool {} ({}): what it sends to port 25 is let through",

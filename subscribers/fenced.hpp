@@ -61,7 +61,12 @@ const Pool* longest_pool(const std::vector<Pool>& pools, const Prefix&);
 /// The longest prefix that is or was a pool, as the change log knows, and contains all of `prefix`.
 std::optional<Prefix> past_pool_of(Database&, const Prefix&);
 
-/// Relays that lie inside a pool, one warning each (policy.md row 15), and what else is legal but unlikely to be meant.
+/// A warning for each family that pools drop or reject and that has no relay, while the other family has one: right
+/// where mail leaves over the other family alone.
+std::vector<std::string> missing_relays(const std::vector<Relay>&, const std::vector<Pool>&);
+
+/// missing_relays(), relays that lie inside a pool, one warning each (policy.md row 15), and what else is legal but
+/// unlikely to be meant.
 std::vector<std::string> doubts(const std::vector<Relay>&, const std::vector<Pool>&);
 
 }  // namespace smtpfence

@@ -88,8 +88,9 @@ std::vector<Attempts> attempts(Database&, Instant since, std::optional<Prefix> p
 /// For `customer show`.
 std::optional<Attempts> attempts_of(Database&, std::string_view customer, Instant since);
 
-/// Ends of history: removes assignments and attempts that ended, and requests that were made, before `before`: at most
-/// 500 rows of each, so that neither the caller nor the write lock is held up. Whether there may be more. Nothing of
+/// Ends of history: removes assignments and attempts that ended, requests that were made, and confirmations of
+/// revisions that every enlisted router enforces, before `before`: at most 500 rows of each, so that neither the caller
+/// nor the write lock is held up. Whether there may be more. Nothing of
 /// the last two hours goes. Audit entries stay.
 bool forget_history(Database&, Instant before);
 

@@ -1,5 +1,6 @@
 """init, check, audit, revert, import and export; and databases that are missing, broken, locked or full."""
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -289,6 +290,15 @@ class Broken(ProgramCase):
         session.execute("ROLLBACK")
         session.close()
         self.run_program(*self.add)
+
+    def test_check_does_not_wait_for_a_lock(self):
+        with contextlib.closing(sqlite3.connect(self.database, isolation_level=None)) as session:
+            session.execute("PRAGMA locking_mode = EXCLUSIVE")
+            session.execute("BEGIN IMMEDIATE")
+            for words, code in ((("check",), 0), (("check", "--strict"), FAILED)):
+                said = self.run_program(*words, code=code)
+                self.assertRegex(said.err, r"warning: .*has been locked.* for 0\.1 s")
+                self.assertIn("can't be used", said.out)
 
     def test_read_only(self):
         for name in ("subscribers.db", ""):

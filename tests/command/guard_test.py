@@ -58,7 +58,8 @@ class CommandLine(Isp, ProgramCase):
         self.assertIn(re.split("[,:] ", opens)[0], self.confirmations()[self.revision()])
 
     def test_pool_remove(self):
-        self.guarded("pool", "remove", V4, opens=f"release {V4}: it would release 100 % of the fenced IPv4 space")
+        self.guarded("pool", "remove", V4,
+                     opens=f"release {V4}: it would release 100 % of the fenced IPv4 space at once (limit 10 %)")
 
     def test_a_pool_that_would_only_observe(self):
         self.guarded("pool", "set", "--all", "--action", "observe", opens=f"release {V4}, release {V6}: it would release 100 %")

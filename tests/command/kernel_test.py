@@ -59,6 +59,17 @@ class Plan(KernelCase):
         self.assertEqual(plan["items"], [])
         self.assertEqual(self.run_program("plan", "--format", "nft").out, "")
 
+    def test_a_family_without_relay_is_doubted(self):
+        self.assertNotIn("relay:", self.run_program("plan", code=CHANGES).err)
+        self.run_program("relay", "remove", "2001:db8:25::/64")
+        self.run_program("pool", "add", "2001:db8:100::/40")
+        self.assertIn("no IPv6 relay: lines in pool 2001:db8:100::/40 (drop)", self.run_program("plan", code=CHANGES).err)
+        self.start()
+        status, = self.listed("status")
+        self.assertEqual([words for words in status["warnings"] if "relay" in words],
+                         ["no IPv6 relay: lines in pool 2001:db8:100::/40 (drop) reach no relay over IPv6; if they shall, "
+                          "add it with 'smtpfence relay add PREFIX'"])
+
     def test_nft_loads_what_is_printed(self):
         self.run_program("exempt", "grant", "c1", "--reason", "x", "--until", "2100-01-01T00:00:00Z", "--no-wait")
         script = self.write("plan.nft", self.run_program("plan", "--format", "nft", code=CHANGES).out)

@@ -53,6 +53,40 @@ class Fenced(ProgramCase):
         self.assertIn(unenforced, self.run_program("pool", "set", "--all", "--action", "reject").err)
         self.assertEqual(self.run_program("relay", "add", "203.0.113.10").err, "")
 
+    def test_an_import_or_a_revert_takes_no_last_relay_either(self):
+        replace = ("import", "-", "--format", "jsonl", "--mode", "replace", "--source", "crm")
+        relay = '{"op":"relay","prefix":"203.0.113.10"}\n'
+        other = '{"op":"assign","customer":"c1","prefix":"100.64.3.7"}\n'
+        self.run_program(*replace, input=relay)
+        closed = ("--config", self.write("closed.toml", '[interfaces]\nsubscriber = ["bng0"]\n'))
+        for words, given in ((("revert", "1"), None), (("revert", "1", "--dry-run"), None), (replace, other)):
+            self.refused(CONFLICT, *closed, *words, saying="smtpfence relay add", **({"input": given} if given else {}))
+        self.run_program(*closed, *replace, input='{"op":"relay","prefix":"203.0.113.11"}\n')
+        self.run_program(*closed, "revert", str(self.revision()))
+        self.assertEqual([relay["prefix"] for relay in self.listed("relay", "list")], ["203.0.113.10/32"])
+        self.run_program("revert", "1")
+        self.assertEqual(self.listed("relay", "list"), [])
+
+    def test_a_family_without_relay_is_doubted_wherever_it_begins(self):
+        doubt = "warning: no IPv6 relay: lines in pool 2001:db8::/40 (drop) reach no relay over IPv6"
+        self.run_program("relay", "add", "203.0.113.10", "2001:db8:ffff::10")
+        self.run_program("pool", "add", "100.64.0.0/10")
+        self.assertEqual(self.run_program("pool", "add", "2001:db8::/40").err, "")
+        self.assertEqual(self.run_program("status").err.count("warning"), 0)
+        self.assertIn(doubt, self.run_program("relay", "remove", "2001:db8:ffff::10").err)
+        for words in (("pool", "add", "100.64.0.0/10"), ("pool", "set", "--all", "--action", "drop"), ("check",),
+                      ("check", "--strict"), ("status",)):
+            self.assertIn(doubt, self.run_program(*words).err, words)
+        self.run_program("pool", "set", "2001:db8::/40", "--action", "observe", "--confirm")
+        self.assertIn(doubt, self.run_program("revert", str(self.revision())).err)
+        self.run_program("relay", "add", "2001:db8:ffff::10")
+        self.assertNotIn(doubt, self.run_program("check").err)
+        added = '{"op":"pool","prefix":"2001:db8:8000::/40"}\n'
+        self.assertEqual(self.run_program("import", "-", "--format", "jsonl", input=added).err, "")
+        self.run_program("relay", "remove", "203.0.113.10")
+        self.assertIn("warning: no IPv4 relay",
+                      self.run_program("import", "-", "--format", "jsonl", input=added.replace("8000", "8100")).err)
+
     def test_a_relay_inside_a_pool_is_doubted(self):
         self.populate()
         self.assertIn("warning", self.run_program("relay", "add", "100.64.0.25").err)

@@ -30,9 +30,3 @@ TEST_CASE("alarm: wakes at the time of day and is quiet before it and after anot
     alarm.set(std::nullopt);
     CHECK_FALSE(readable(alarm, 0));
 }
-
-TEST_CASE("alarm: a clock that nobody sets makes no step") {
-    Alarm alarm;
-    CHECK(alarm.step() == Seconds{0});
-    CHECK(alarm.step() == Seconds{0});
-}

@@ -55,8 +55,8 @@ TEST_CASE("guard: an empty database opens nothing") {
     CHECK(router.fenced("100.64.0.0/16"));
     REQUIRE(router.guard.withheld());
     CHECK(router.guard.withheld()->reason ==
-          "it would release 100 % of the fenced IPv4 space within an hour (limit 10 %); "
-          "it would release 100 % of the fenced IPv6 space within an hour (limit 10 %)");
+          "it would release 100 % of the fenced IPv4 space at once (limit 10 %); "
+          "it would release 100 % of the fenced IPv6 space at once (limit 10 %)");
 }
 
 TEST_CASE("guard: each family is measured alone") {
@@ -81,6 +81,8 @@ TEST_CASE("guard: many small openings are one large one, for an hour") {
     CHECK(router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), start).empty());
     policy = with_pool(policy, "100.64.16.0/20", Action::pass);
     CHECK(router.pass(policy, start + Seconds{1800}) == "release 100.64.16.0/20\n");
+    CHECK(router.guard.withheld().value().reason ==
+          "it would release 12.5 % of the fenced IPv4 space within an hour (limit 10 %)");
     CHECK(router.pass(policy, start + Seconds{3599}) == "release 100.64.16.0/20\n");
     CHECK(router.pass(policy, start + Seconds{3600}).empty());
     CHECK_FALSE(router.guard.withheld());

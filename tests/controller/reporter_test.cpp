@@ -26,7 +26,7 @@ struct Desk {
     }
     bool write(Steady::time_point t, size_t changes = 0) {
         state.heartbeat = now();
-        return reporter.write(*database, state, changes, keep, t);
+        return reporter.write(*database, state, changes, {state.heartbeat, keep}, t);
     }
 };
 

@@ -98,12 +98,32 @@ TEST_CASE("waiting: what a router's guard withholds is answered at once, and onl
     const std::vector<Prefix> held{Prefix::parse("100.64.3.7"), Prefix::parse("100.64.3.8")};
     write_withheld(*database, "edge1", held);
     const auto started = std::chrono::steady_clock::now();
-    const auto answers = await_routers(*database, 5, started, Seconds{30}, held);
+    const auto answers = await_routers(*database, 5, started, Seconds{30}, {held});
     CHECK(std::chrono::steady_clock::now() - started < 10s);
     CHECK_FALSE(all_enforce(answers));
     CHECK(answers.at(0).reason ==
           "guard: 100.64.3.7/32 and 1 more is withheld: it would exempt 50 % of the fenced IPv4 space; if that is "
           "meant: smtpfence apply --confirm=abc");
-    CHECK(all_enforce(await_routers(*database, 5, started, Seconds{30}, {Prefix::parse("100.64.3.9")})));
-    CHECK_FALSE(all_enforce(await_routers(*database, 6, started, Seconds{0}, held)));
+    CHECK(all_enforce(await_routers(*database, 5, started, Seconds{30}, {{Prefix::parse("100.64.3.9")}})));
+    CHECK_FALSE(all_enforce(await_routers(*database, 6, started, Seconds{0}, {held})));
+}
+
+TEST_CASE("waiting: a router by whose clock the right is over doesn't enforce it") {
+    ScratchDatabase database;
+    const Instant end = now() + Seconds{3600};
+    Report made;
+    made.router = "edge1";
+    made.revision = 5;
+    made.heartbeat = now();
+    made.last_pass = end;
+    write_report(*database, made);
+    const auto answer = [&](Instant until) {
+        const Granted granted{{Prefix::parse("100.64.3.7")}, until};
+        return await_routers(*database, 5, std::chrono::steady_clock::now(), Seconds{30}, granted).at(0);
+    };
+    CHECK_FALSE(answer(end).enforced);
+    CHECK(answer(end).reason == "clock: there it is " + format_instant(end) + ", and the right ended at " +
+                                    format_instant(end) + ": see smtpfence status");
+    CHECK(answer(end + Seconds{1}).enforced);
+    CHECK(answer(Instant::max()).enforced);
 }

@@ -119,6 +119,26 @@ TEST_CASE("fenced: the longest pool decides") {
     CHECK(chosen("2001:db9::1"_p) == "none");
 }
 
+TEST_CASE("fenced: a family that pools close has a relay of its own, or that is doubted") {
+    const Relay relay4{"203.0.113.10"_p, {}, "m"}, relay6{"2001:db8:ffff::10"_p, {}, "m"};
+    const Pool closed4{"100.64.0.0/16"_p, {}, Action::drop, "m"}, closed6{"2001:db8::/40"_p, {}, Action::reject, "m"};
+    CHECK(missing_relays({relay4, relay6}, {closed4, closed6}).empty());
+    CHECK(missing_relays({relay4}, {closed4}).empty());
+    CHECK(missing_relays({}, {closed4, closed6}).empty());  // refused
+    const auto without6 = missing_relays({relay4}, {closed4, closed6});
+    REQUIRE(without6.size() == 1);
+    CHECK_THAT(without6[0], Catch::StartsWith("no IPv6 relay: lines in pool 2001:db8::/40 (reject) reach no relay"));
+    const auto without4 = missing_relays({relay6}, {closed4, closed6});
+    REQUIRE(without4.size() == 1);
+    CHECK_THAT(without4[0], Catch::StartsWith("no IPv4 relay: lines in pool 100.64.0.0/16 (drop) reach no relay"));
+    CHECK(doubts({relay6}, {closed4, closed6}) == without4);
+    Pool open6 = closed6;
+    for (const Action action : {Action::observe, Action::pass}) {
+        open6.action = action;
+        CHECK(missing_relays({relay4}, {closed4, open6}).empty());
+    }
+}
+
 TEST_CASE("fenced: doubts") {
     const Pool pool{"100.64.0.0/10"_p, {}, Action::drop, "manual"};
     const Relay relay{"203.0.113.10"_p, {}, "manual"};

@@ -196,6 +196,41 @@ TEST_CASE("router: history is forgotten, but for the last two hours and the audi
     CHECK(holder(*database, "100.64.1.3"_p, now()));
 }
 
+TEST_CASE("router: confirmations are forgotten when they are old and every router is past them") {
+    ScratchDatabase database;
+    const auto confirmed = [&](const char* prefix) {
+        committed(*database, [&](Change& change) {
+            add_pool(change, Prefix::parse(prefix), {}, Action::pass);
+            confirm_openings(change, fmt::format("release {}\n", prefix));
+        });
+    };
+    database->query("DROP TRIGGER revision_update", {});
+    const auto three_hours_pass = [&] { database->query("UPDATE revision SET time = time - 3 * 3600", {}); };
+    confirmed("100.64.0.0/16");
+    confirmed("100.65.0.0/16");
+    three_hours_pass();
+    confirmed("100.66.0.0/16");
+    const auto left = [&] { return confirmed_openings(*database, 0); };
+    const std::string first = "release 100.64.0.0/16\n", second = "release 100.65.0.0/16\n",
+                      third = "release 100.66.0.0/16\n";
+    forget_history(*database, now() - Seconds(86400));
+    CHECK(left() == first + second + third);
+    write_report(*database, report_of("edge1", 3));
+    write_report(*database, report_of("behind", 0));
+    forget_history(*database, now());
+    CHECK(left() == first + second + third);
+    write_report(*database, report_of("behind", 1));
+    forget_history(*database, now());
+    CHECK(left() == second + third);
+    forget_router(*database, "behind");
+    forget_history(*database, now());
+    CHECK(left() == third);
+    forget_router(*database, "edge1");
+    three_hours_pass();
+    forget_history(*database, now());
+    CHECK(left().empty());
+}
+
 TEST_CASE("router: a long history is forgotten in steps") {
     ScratchDatabase database;
     committed(*database, [](Change& change) { assign(change, "c1", "100.64.1.1"_p, {}, false); });
