@@ -27,6 +27,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// What is committed so soon after a pass goes into one with what follows it: what cancels out costs nothing.
+constexpr auto gathering = 5ms;
+
 /// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
 /// could open.
 const std::string& url_of(const ServiceOptions& options, const Configuration& configuration) {
@@ -193,7 +196,7 @@ private:
             if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
             auto requests = look_for_requests(t);
             size_t changes = 0;
-            if (follow_due_ && verifier_.due(t)) changes = follow(t);
+            if (follow_due_ && verifier_.due(t) && t >= gathered_at_) changes = follow(t);
             if (confirm(requests)) changes += follow(t);
             note_withheld();
             keep(t);
@@ -221,6 +224,7 @@ private:
             keeping_.note(pass.revision);
             trouble_.clear(now());
             if (pass.changes > 0) {
+                gathered_at_ = Steady::now() + gathering;
                 const std::chrono::duration<double, std::milli> took = Steady::now() - t;
                 journal(Level::notice,
                         fmt::format("revision {} enforced: {} change{}, {:.1f} ms", pass.revision, pass.changes,
@@ -246,6 +250,7 @@ private:
             check_kernel(t, Verifier::Sweep::whole);
             enforcement_.compare_all();
             follow_due_ = true;
+            gathered_at_ = {};
         }
         return requests;
     }
@@ -313,7 +318,7 @@ private:
             std::min({follower_.next(t), supervisor_.due(t), verifier_.next(t), keeping_.next(t)});
         if (follower_.due(t)) {
             next = std::min(next, reporter_.next(t));
-            if (follow_due_ && verifier_.due(t)) next = t;
+            if (follow_due_ && verifier_.due(t)) next = std::min(next, std::max(t, gathered_at_));
         }
         if (clock_.held()) next = std::min(next, t + 1s);  // nothing tells when it is synchronised
         return next;
@@ -388,7 +393,8 @@ private:
     Report report_;  ///< as far as it is known between two of them
     bool stopping_ = false;
     bool follow_due_ = true;
-    bool fence_changed_ = true;  ///< since sessions were last ended
+    Steady::time_point gathered_at_{};  ///< a pass waits until then
+    bool fence_changed_ = true;         ///< since sessions were last ended
     std::string noted_digest_;
 };
 

@@ -97,7 +97,7 @@ class Namespace:
         """Runs a program in here to its end. Its output is text; a failure shows it."""
         with self:
             done = subprocess.run(command, text=True, capture_output=True, preexec_fn=die_with_parent, check=False,
-                                  timeout=60, **options)
+                                  timeout=180, **options)
         if check and done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done

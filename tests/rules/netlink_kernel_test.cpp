@@ -22,7 +22,7 @@ void bring(Kernel& kernel, const Fence& desired) {
 
 std::string listing() { return without_table_flags(nft({"list", "table", "inet", "smtpfence"})); }
 
-Features as_old() { return {false, false, false}; }
+Features as_old() { return {false, false, false, false}; }
 
 KernelError take_refused(Kernel& kernel) {
     try {

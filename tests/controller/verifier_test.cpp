@@ -1,0 +1,85 @@
+#include "controller/verifier.hpp"
+
+#include <catch2/catch.hpp>
+#include <cerrno>
+
+#include "controller/followed_router.hpp"
+
+using namespace smtpfence;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct Watched {
+    Router router;
+    Verifier verifier{router.kernel, router.enforcement};
+    const Steady::time_point start = Steady::now();
+
+    Watched() {
+        router.enforcement.take();
+        router.grant("c1");
+        router.follow();
+    }
+    size_t verify(Steady::time_point t, Verifier::Sweep much = Verifier::Sweep::next) {
+        return verifier.verify(now(), t, 60s, much);
+    }
+    void fail(int code, Steady::time_point t) { verifier.failed(KernelError(code, "transaction", "refused"), t); }
+};
+
+}  // namespace
+
+TEST_CASE("verifier: what is over at once is tried again at once, the first time") {
+    Watched watched;
+    const Steady::time_point t = watched.start;
+    const int code = GENERATE(ENOBUFS, EAGAIN, EINTR, ERESTART);
+    watched.fail(code, t);
+    CHECK(watched.verifier.due(t));
+    CHECK(watched.verifier.thorough(t));
+    watched.fail(code, t);
+    CHECK_FALSE(watched.verifier.due(t));
+    CHECK(watched.verifier.next(t) == t + 1s);
+    watched.verifier.succeeded();
+    watched.fail(code, t);
+    CHECK(watched.verifier.due(t));
+}
+
+TEST_CASE("verifier: what the kernel refuses is tried again after longer and longer pauses") {
+    Watched watched;
+    Steady::time_point t = watched.start;
+    for (const auto pause : {1s, 2s, 4s, 8s, 16s, 30s, 30s}) {
+        watched.fail(ENFILE, t);
+        CHECK(watched.verifier.next(t) == t + pause);
+        CHECK_FALSE(watched.verifier.due(t + pause - 1ms));
+        t += pause;
+        CHECK(watched.verifier.due(t));
+    }
+}
+
+TEST_CASE("verifier: a thorough look is due once in a period, and sweeps behind it") {
+    Watched watched;
+    Steady::time_point t = watched.start + 2min;
+    CHECK(watched.verifier.thorough(t));
+    CHECK(watched.verify(t) == 0);
+    CHECK_FALSE(watched.verifier.thorough(t));
+    while (watched.router.enforcement.sweeping()) {
+        CHECK(watched.verifier.next(t) < t + 60s);
+        t = std::max(t + 1us, watched.verifier.next(t));
+        watched.verify(t);
+    }
+    CHECK(watched.router.kernel.asked == 2);
+    CHECK(watched.verifier.next(t) > t + 30s);
+    watched.verifier.hurry();
+    watched.verify(t, Verifier::Sweep::whole);
+    CHECK_FALSE(watched.router.enforcement.sweeping());
+    CHECK(watched.router.kernel.asked == 4);
+}
+
+TEST_CASE("verifier: whoever is deaf listens again at once") {
+    Watched watched;
+    watched.verify(watched.start);
+    CHECK(watched.verifier.next(watched.start) > watched.start);
+    watched.router.kernel.deafen();
+    CHECK(watched.verifier.next(watched.start) == watched.start);
+    watched.verify(watched.start);
+    CHECK(watched.verifier.next(watched.start) > watched.start);
+}
