@@ -35,7 +35,8 @@ AuditEntry entry_of(const Row& row) {
     return entry;
 }
 
-// The conditions of a filter, and what is bound to them.
+// The conditions of a filter, and what is bound to them. Who and when stand in the revisions, of which an import has
+// one and a million changes: so they choose revisions first, and the changes are found by those.
 struct Where {
     std::string sql;
     std::vector<Value> parameters;
@@ -65,9 +66,14 @@ Where where_of(const AuditFilter& filter) {
     if (filter.prefix) where.add(about(where, *filter.prefix));
     if (filter.operator_name) {
         const std::string name = where.bind(*filter.operator_name);
-        where.add(fmt::format("(r.operator = {} OR r.login = {})", name, name));
+        where.add(
+            fmt::format("c.revision IN (SELECT number FROM revision WHERE operator = {} OR login = {})", name, name));
     }
-    if (filter.since) where.add(fmt::format("r.time >= {}", where.bind(to_number(*filter.since))));
+    if (filter.since) {
+        const std::string since = where.bind(to_number(*filter.since));
+        where.add(fmt::format("c.revision >= (SELECT min(number) FROM revision WHERE time >= {}) AND r.time >= {}",
+                              since, since));
+    }
     if (filter.until) where.add(fmt::format("r.time < {}", where.bind(to_number(*filter.until))));
     return where;
 }

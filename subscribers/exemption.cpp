@@ -122,10 +122,13 @@ std::optional<Exemption> exemption(Database& database, std::string_view customer
 
 void each_exemption(Database& database, Instant at, std::optional<Instant> expiring_before,
                     const std::function<void(const Exemption&)>& each) {
-    database.query(
+    // All of them stream in the order of their key; few of many are found by their end.
+    const std::string sql = fmt::format(
         "SELECT customer, reason, ticket, asked_by, granted_by, since, until, counted_from, revoked, revoke_reason,"
-        " source FROM exemption WHERE revoked IS NULL AND until > $1 AND ($2 IS NULL OR until < $2) ORDER BY customer",
-        {to_number(at), optional_value(expiring_before)}, [&](const Row& row) { each(exemption_of(row)); });
+        " source FROM exemption WHERE revoked IS NULL AND until > $1{} ORDER BY customer",
+        expiring_before ? " AND until < $2" : "");
+    database.query(sql, {to_number(at), optional_value(expiring_before)},
+                   [&](const Row& row) { each(exemption_of(row)); });
 }
 
 }  // namespace smtpfence

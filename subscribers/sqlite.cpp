@@ -39,6 +39,12 @@ FileStamp stamp_of(const struct stat& status) {
     return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
 }
 
+/// SQLite keeps count of its memory under a lock, for which nobody asks here.
+void leave_memory_uncounted() {
+    static const int result = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    if (result != SQLITE_OK) throw std::logic_error("SQLite was in use before its first database was opened");
+}
+
 struct ConnectionDeleter {
     void operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
 };
@@ -64,6 +70,7 @@ class Sqlite final : public Database {
 public:
     Sqlite(std::string path, OpenMode mode, std::chrono::milliseconds patience)
         : path_(std::move(path)), mode_(mode), patience_(patience) {
+        leave_memory_uncounted();
         if (mode_ == OpenMode::create && path_ != memory) create_file();
         connection_ = connect();
     }
