@@ -282,8 +282,9 @@ bool forget_history(Database& database, Instant before) {
         " (SELECT number FROM apply_request WHERE time < $1 LIMIT $2)",
         // An enlisted router that is behind still needs them; one that only `apply` writes has until then.
         "DELETE FROM confirmation WHERE revision IN"
-        " (SELECT c.revision FROM confirmation c JOIN revision r ON r.number = c.revision WHERE r.time < $1"
-        " AND c.revision <= coalesce((SELECT min(revision) FROM router), c.revision) LIMIT $2)",
+        " (SELECT confirmation.revision FROM confirmation JOIN revision ON revision.number = confirmation.revision"
+        " WHERE revision.time < $1"
+        " AND confirmation.revision <= coalesce((SELECT min(revision) FROM router), confirmation.revision) LIMIT $2)",
     };
     bool more = false;
     for (std::string_view statement : statements) {

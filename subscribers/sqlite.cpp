@@ -58,7 +58,7 @@ struct Connection {
     std::unique_ptr<sqlite3, ConnectionDeleter> handle;
     std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements;
     FileIdentity file;
-    std::optional<FileIdentity> log;  ///< the -wal file
+    std::optional<FileIdentity> log, log_index;  ///< the -wal and -shm files
     FileStamp stamp;
     bool failed = false;  ///< could not be asked for data_version
     int64_t data_version = 0;
@@ -201,6 +201,7 @@ Connection Sqlite::connect() {
         if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
         connection_.data_version = number("PRAGMA data_version");
         connection_.log = identity_of(path_ + "-wal");
+        connection_.log_index = identity_of(path_ + "-shm");
         struct stat status {};
         if (path_ != memory && stat(path_.c_str(), &status) == 0) connection_.stamp = stamp_of(status);
     } catch (...) {
@@ -334,12 +335,16 @@ int Sqlite::wake_descriptor() {
     return watch_ ? watch_->descriptor() : -1;
 }
 
-/// SQLite would replay the log of the file that is gone over the one that took its place.
+/// SQLite would replay the log of the file that is gone over the one that took its place. While only the log's index is
+/// left, somebody is about to remove that, too: whoever had opened it by then would read another one than all others.
 void Sqlite::require_new_log() const {
-    if (!connection_.log || identity_of(path_ + "-wal") != connection_.log) return;
-    throw DatabaseError(Kind::failed, fmt::format("{}: the file was replaced, and {}-wal is still the log of the old "
-                                                  "one; remove it and {}-shm",
-                                                  name(), path_, path_));
+    const bool log = connection_.log && identity_of(path_ + "-wal") == connection_.log;
+    const bool index = connection_.log_index && identity_of(path_ + "-shm") == connection_.log_index;
+    if (!log && !index) return;
+    throw DatabaseError(Kind::failed,
+                        fmt::format("{}: the file was replaced, and {} is still {} of the old one; remove {}", name(),
+                                    path_ + (log ? "-wal" : "-shm"), log ? "the log" : "the log's index",
+                                    log ? "it and " + path_ + "-shm" : "it"));
 }
 
 bool Sqlite::changed() {

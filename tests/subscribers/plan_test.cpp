@@ -49,8 +49,8 @@ public:
 
 private:
     void explain(std::string_view sql, std::span<const Value> parameters) {
-        // Pools are ten thousand at most; routers, relays and requests fewer.
-        std::set<std::string> in_passing{"pool", "relay", "router", "apply_request", "CONSTANT"};
+        // Pools are ten thousand at most; routers, relays, requests and confirmations fewer.
+        std::set<std::string> in_passing{"pool", "relay", "router", "apply_request", "confirmation", "CONSTANT"};
         session_.query(fmt::format("EXPLAIN QUERY PLAN {}", sql), parameters, [&](const Row& row) {
             const std::string step(row.text(3));
             const std::string name =
