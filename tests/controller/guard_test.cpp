@@ -82,7 +82,7 @@ TEST_CASE("guard: many small openings are one large one, for an hour") {
     policy = with_pool(policy, "100.64.16.0/20", Action::pass);
     CHECK(router.pass(policy, start + Seconds{1800}) == "release 100.64.16.0/20\n");
     CHECK(router.guard.withheld().value().reason ==
-          "it would release 12.5 % of the fenced IPv4 space within an hour (limit 10 %)");
+          "it would release 13.33 % of the fenced IPv4 space within an hour (limit 10 %)");
     CHECK(router.pass(policy, start + Seconds{3599}) == "release 100.64.16.0/20\n");
     CHECK(router.pass(policy, start + Seconds{3600}).empty());
     CHECK_FALSE(router.guard.withheld());
