@@ -92,13 +92,13 @@ void Enforcement::set_border(Border border) {
     compare_all_ = true;
 }
 
-void Enforcement::take(Fence expected) {
+void Enforcement::take(const Fence& expected) {
+    compare_all_ = true;
     kernel_.take();
     kernel_.listen();
-    compare_all_ = true;
-    touched_ = {};
     generation_ = kernel_.generation();
-    applied_ = kernel_.read(std::move(expected));
+    applied_ = kernel_.read(expected);
+    touched_ = {};
     space_.reset();
     refresh_next_end();
 }
@@ -143,9 +143,10 @@ Pass Enforcement::follow_once(Database& database, Instant now) {
     }
     Policy policy = read_policy(database, now);
     const std::optional<Refused> refused = refusal_of(policy, border_);
-    if (Touched touched = hear(); !touched.nothing()) {
+    touched_ = hear();
+    if (!touched_.nothing()) {
         if (revision_ && !last_) last_ = InForce{applied_, *revision_};  // whatever somebody left of it
-        take(std::move(applied_));
+        take(applied_);
     }
     if (refused) {
         if (applied_.empty()) throw *refused;

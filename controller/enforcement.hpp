@@ -74,7 +74,7 @@ public:
 
     /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). Throws
     /// KernelError.
-    void take(Fence expected = {});
+    void take(const Fence& expected = {});
 
     /// Brings the kernel to the database's revision, but for what the guard withholds (guard().withheld()). Throws
     /// Refused (no relay) when everything but relays and pools, which stay as they are in force, was brought there: a
@@ -122,6 +122,7 @@ private:
     Touched hear();
     size_t put_right(const Touched&, Instant now);
     size_t heal_outline(const std::set<std::string>& remade, Instant now);
+    size_t fill_again(const Fence& expected, const std::set<std::string>& names, Instant now);
     size_t heal_exemptions(const std::string& set, std::span<const Key>, Instant now);
     size_t heal_by_reading(Instant now);
     bool in_surplus(const std::string& set, Instant now);

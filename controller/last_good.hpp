@@ -15,8 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "controller/guard.hpp"
-#include "rules/fence_record.hpp"
+#include "controller/snapshot.hpp"
 
 namespace smtpfence {
 
@@ -25,25 +24,10 @@ struct SnapshotError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// What the file says. A clock that is behind `written` (a router may wake in 1970) is taken for that time: what is
-/// over then is left out, and the other ends come sooner by the difference.
-struct Snapshot {
-    Fence fence;  ///< without rights that are over
-    Openings openings;
-    Instant written;  ///< when its newest record was
-    Revision revision = 0;
-    size_t whole = 0, end = 0;  ///< bytes of the file up to the whole fence's end, and of all
-    bool resumable = false;     ///< it is the newest file, undamaged and read by a clock that isn't behind
-};
-
 /// The newest usable fence of this directory. `complaints` gets a line for each file, or part of one, that was damaged,
 /// made by a newer version or unreadable. nullopt: none is usable; without complaints there never was one.
 std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, Instant now,
                                        std::vector<std::string>& complaints);
-
-/// What stands in one file; `complaint` is set when its end is damaged. Throws Refused (invalid) when nothing is
-/// usable.
-Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint);
 
 class LastGood {
 public:

@@ -13,12 +13,12 @@
 #include "controller/keeping.hpp"
 #include "controller/lookout.hpp"
 #include "controller/reporter.hpp"
-#include "controller/shifted_kernel.hpp"
 #include "controller/signals.hpp"
 #include "controller/supervisor.hpp"
 #include "controller/trouble.hpp"
 #include "controller/trusted_clock.hpp"
 #include "controller/verifier.hpp"
+#include "controller/withholding.hpp"
 #include "rules/fence_record.hpp"
 
 namespace smtpfence {
@@ -55,7 +55,7 @@ public:
           configuration_(configured(options)),
           lock_(configuration_.state_directory),
           keeping_(configuration_.state_directory),
-          kernel_(std::make_unique<ShiftedKernel>(open_kernel())),
+          kernel_(open_kernel()),
           enforcement_(*kernel_, configuration_.border, Guard(configuration_.guard)),
           verifier_(*kernel_, enforcement_),
           follower_(url_of(options, configuration_), configuration_.poll),
@@ -91,7 +91,8 @@ private:
         auto last = read_last_good(configuration_.state_directory, now(), complaints);
         for (const std::string& complaint : complaints) journal(Level::error, complaint);
         if (last && clock_.not_before(last->written) == ClockEvent::held) {
-            take_clock();
+            kernel_->set_clock(clock_.since_start());
+            note_clock();
             last = read_last_good(configuration_.state_directory, now(), complaints);
         }
         enforcement_.take(last ? last->fence : Fence());
@@ -122,8 +123,11 @@ private:
     }
 
     void check_clock(Steady::time_point t) {
-        if (clock_.look(read_clock()) == ClockEvent::none) return;
-        take_clock();
+        const ClockEvent event = clock_.look(read_clock());
+        kernel_->set_clock(clock_.since_start());
+        if (event == ClockEvent::none) return;
+        note_clock();
+        if (event == ClockEvent::held) return;
         follow_due_ = fence_changed_ = true;
         try {
             enforcement_.clock_stepped(now());
@@ -132,8 +136,7 @@ private:
         }
     }
 
-    void take_clock() {
-        kernel_->set_ahead(clock_.ahead());
+    void note_clock() {
         journal(Level::warning, clock_.words());
         note_surroundings();
     }
@@ -197,8 +200,8 @@ private:
             auto requests = look_for_requests(t);
             size_t changes = 0;
             if (follow_due_ && verifier_.due(t) && t >= gathered_at_) changes = follow(t);
-            if (confirm(requests)) changes += follow(t);
-            note_withheld();
+            if (withholding_.confirmed(enforcement_.guard(), requests, now())) changes += follow(t);
+            withholding_.tell(enforcement_.guard(), report_, reporter_);
             keep(t);
             reporter_.asked(std::move(requests));
             write(changes, t);
@@ -253,35 +256,6 @@ private:
             gathered_at_ = {};
         }
         return requests;
-    }
-
-    /// Whether something that was withheld may go now.
-    bool confirm(const std::vector<ApplyRequest>& requests) {
-        bool any = false;
-        for (const ApplyRequest& request : requests) {
-            const auto& withheld = enforcement_.guard().withheld();
-            if (!request.confirm || !withheld || !enforcement_.guard().confirm(*request.confirm, now())) continue;
-            journal(Level::notice, fmt::format("{} confirmed: {}", request.login, summary(withheld->widening)),
-                    {{"DIGEST", withheld->digest}});
-            any = true;
-        }
-        return any;
-    }
-
-    void note_withheld() {
-        const auto& withheld = enforcement_.guard().withheld();
-        const std::string digest = withheld ? withheld->digest : std::string();
-        if (digest == noted_digest_) return;
-        noted_digest_ = digest;
-        if (withheld) {
-            journal(Level::warning, sentence(*withheld), {{"DIGEST", digest}});
-            report_.guard = json_of(*withheld).dump();
-        } else {
-            journal(Level::notice, "the guard withholds nothing any more");
-            report_.guard.reset();
-        }
-        reporter_.withheld(withheld ? withheld->widening.exempted : std::vector<Prefix>());
-        reporter_.hurry();
     }
 
     /// What is in force goes to disk before it is reported.
@@ -382,7 +356,7 @@ private:
     TrustedClock clock_{read_clock()};
     Supervisor supervisor_;
     Keeping keeping_;
-    std::unique_ptr<ShiftedKernel> kernel_;
+    std::unique_ptr<Kernel> kernel_;
     Enforcement enforcement_;
     Verifier verifier_;
     Follower follower_;
@@ -395,7 +369,7 @@ private:
     bool follow_due_ = true;
     Steady::time_point gathered_at_{};  ///< a pass waits until then
     bool fence_changed_ = true;         ///< since sessions were last ended
-    std::string noted_digest_;
+    Withholding withholding_;
 };
 
 }  // namespace

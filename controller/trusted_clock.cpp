@@ -29,6 +29,12 @@ bool kernel_is_synchronised() {
 
 const char* direction(Seconds step) { return step > 0s ? "forward" : "back"; }
 
+/// A large step to the minute: how long somebody took to set the clock is in it.
+std::string size_of(Seconds step) {
+    const Seconds size = std::chrono::abs(step);
+    return format_duration(size > TrustedClock::tolerated ? std::chrono::round<std::chrono::minutes>(size) : size);
+}
+
 }  // namespace
 
 Time uptime() { return time_of(CLOCK_BOOTTIME); }
@@ -88,7 +94,7 @@ Seconds TrustedClock::ahead() const {
 }
 
 std::string TrustedClock::words() const {
-    const std::string by = format_duration(std::chrono::abs(step_));
+    const std::string by = size_of(step_);
     switch (event_) {
         case ClockEvent::none:
             return "nobody set the clock";
@@ -104,9 +110,8 @@ std::string TrustedClock::words() const {
             break;
     }
     return fmt::format(
-        "the clock is {} {} what it was, since {}, and not synchronised: rights go on by the clock from before until "
-        "it "
-        "is, till {} at the latest; if it is wrong, set it; see timedatectl or chronyc tracking",
+        "the clock is {} {} what it was, since {}, and not synchronised: rights go on by the clock from before "
+        "until it is, till {} at the latest; if it is wrong, set it; see timedatectl or chronyc tracking",
         by, step_ > 0s ? "ahead of" : "behind", format_instant(held_->since),
         format_instant(held_->since + longest_hold));
 }

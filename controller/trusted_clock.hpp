@@ -53,6 +53,10 @@ public:
 
     /// What rights go by, at this uptime.
     Instant at(ClockReading::Time boot) const { return Instant(std::chrono::floor<Seconds>(boot + offset_)); }
+    /// The same as what is added to the uptime.
+    std::chrono::milliseconds since_start() const {
+        return std::chrono::duration_cast<std::chrono::milliseconds>(offset_);
+    }
     /// By how much the clock was set, forward or back, at the last event.
     Seconds step() const { return step_; }
     /// By how much the machine's clock is ahead of what rights go by; 0 unless held.

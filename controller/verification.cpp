@@ -1,7 +1,5 @@
 // Enforcement's other half: what others do to the table is heard of, looked at and put right.
 
-#include <algorithm>
-
 #include "controller/enforcement.hpp"
 #include "rules/layout.hpp"
 
@@ -75,8 +73,10 @@ size_t Enforcement::put_right(const Touched& touched, Instant now) {
 }
 
 /// However many exemptions were lost with it, what closes comes back first and is neither read nor written with them.
+/// Of `remade` sets that are there, nobody knows what they hold.
 size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant now) {
     Fence expected = std::move(applied_);
+    std::set<std::string> lost, kept;
     size_t healed = 0;
     try {
         applied_ = kernel_.read_outline();
@@ -86,7 +86,6 @@ size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant no
             account_for(before);
             applied_ = kernel_.read_outline();
         }
-        std::set<std::string> lost, kept;
         for (const auto& [name, set] : expected.sets) {
             const auto found = applied_.sets.find(name);
             if (!parse_exempt_set_name(name)) continue;
@@ -97,24 +96,29 @@ size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant no
             if (kept.erase(name) > 0) lost.insert(name);
         }
         healed += commit(std::move(changes), false).changes;
-        Fence empty, missing;
-        for (const std::string& name : lost) {
-            empty.sets[name].shape = expected.sets[name].shape;
-            missing.sets[name] = expected.sets[name];
-        }
-        healed += commit(difference(empty, std::move(missing), now), false).changes;
-        for (const std::string& name : kept) {
-            applied_.sets[name].elements = std::move(expected.sets[name].elements);
-        }
-        const bool unknown =
-            std::any_of(remade.begin(), remade.end(), [&](const std::string& name) { return kept.contains(name); });
-        if (unknown) healed += heal_by_reading(now);
-        return healed;
+        healed += fill_again(expected, lost, now);
     } catch (...) {
         applied_ = std::move(expected);
         touched_.everything = true;  // what is missing in sets that are there again
         throw;
     }
+    bool unknown = false;
+    for (const std::string& name : kept) {
+        applied_.sets[name].elements = std::move(expected.sets[name].elements);
+        unknown = unknown || remade.contains(name);
+    }
+    if (unknown) healed += heal_by_reading(now);
+    return healed;
+}
+
+/// Exemptions of `expected` into the sets `names`, which are empty.
+size_t Enforcement::fill_again(const Fence& expected, const std::set<std::string>& names, Instant now) {
+    Fence empty, missing;
+    for (const std::string& name : names) {
+        missing.sets[name] = expected.sets.at(name);
+        empty.sets[name].shape = missing.sets[name].shape;
+    }
+    return commit(difference(empty, std::move(missing), now), false).changes;
 }
 
 /// Of `keys`, what the kernel has and what it should have.

@@ -69,6 +69,11 @@ public:
 
     virtual Features features() const = 0;
 
+    /// What every `until` is by: the machine's uptime (CLOCK_BOOTTIME) plus this. The kernel itself counts down and
+    /// knows no time of day, so that another clock moves no end, only the numbers that are told. Without a call it is
+    /// the machine's clock as it was when the kernel was opened, whoever sets it afterwards.
+    virtual void set_clock(std::chrono::milliseconds since_start) = 0;
+
     /// Makes the table ours: creates it, or adopts the one that an earlier process left. Where the kernel has owner
     /// flags, another living owner is KernelError EPERM (what() names it). Needed before commit(); reading needs
     /// nothing.

@@ -5,8 +5,6 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
-#include <chrono>
-
 #include "rules/layout.hpp"
 
 namespace smtpfence {
@@ -112,13 +110,8 @@ SetShape shape_for(const std::string& set) {
 
 }  // namespace
 
-int64_t milliseconds_now() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
-
-NetlinkBatch::NetlinkBatch(const Features& features, uint32_t sequence, std::optional<uint32_t> generation)
-    : features_(features), first_(sequence), next_(sequence), now_(milliseconds_now()) {
+NetlinkBatch::NetlinkBatch(const Features& features, uint32_t sequence, int64_t now, std::optional<uint32_t> generation)
+    : features_(features), first_(sequence), next_(sequence), now_(now) {
     messages_.begin_plain(NFNL_MSG_BATCH_BEGIN, 0, next_++, htons(NFNL_SUBSYS_NFTABLES), NFPROTO_UNSPEC);
     if (generation) messages_.put_u32(NFNL_BATCH_GENID, *generation);
     parts_.push_back({"transaction", 0, {}, 0});

@@ -13,14 +13,11 @@ inline constexpr uint16_t destroy_element_message = 30;  ///< NFT_MSG_DESTROYSET
 inline constexpr uint32_t table_owner = 2;               ///< NFT_TABLE_F_OWNER
 inline constexpr uint32_t table_persist = 4;             ///< NFT_TABLE_F_PERSIST
 
-/// Milliseconds since 1970 of the system's clock; element timeouts are relative to it.
-int64_t milliseconds_now();
-
 class NetlinkBatch {
 public:
-    /// `sequence` is the first of the sequence numbers it uses, one for each message. `generation`: the kernel refuses
-    /// it (ERESTART) in any other.
-    NetlinkBatch(const Features&, uint32_t sequence, std::optional<uint32_t> generation = {});
+    /// `sequence` is the first of the sequence numbers it uses, one for each message. `now`: milliseconds since 1970,
+    /// which timeouts count from. `generation`: the kernel refuses it (ERESTART) in any other.
+    NetlinkBatch(const Features&, uint32_t sequence, int64_t now, std::optional<uint32_t> generation = {});
 
     void create_table(const std::string& name, uint32_t flags);
     void delete_table(const std::string& name);

@@ -52,7 +52,7 @@ NetlinkKernel::NetlinkKernel(const Features& wanted) {
 /// Two transactions that change nothing: one without its end, which is checked and thrown away, and an empty one.
 Features NetlinkKernel::probe() {
     SetShape shape;
-    NetlinkBatch dry({}, socket_.next_sequence());
+    NetlinkBatch dry({}, socket_.next_sequence(), 0);
     dry.create_table("smtpfence_probe_flags", table_owner | table_persist);
     const uint32_t flags = dry.last_sequence();
     dry.create_table("smtpfence_probe", 0);
@@ -69,13 +69,17 @@ Features NetlinkKernel::probe() {
         if (refused && reply.error != 0) throw error_about(reply.error, "nf_tables");
     }
     if (replies.empty()) throw error_about(EOPNOTSUPP, "nf_tables");
-    NetlinkBatch empty({true, true, true, true}, dry.last_sequence() + 1);
+    NetlinkBatch empty({true, true, true, true}, dry.last_sequence() + 1, 0);
     empty.end();
     for (const Reply& reply : socket_.batch(empty.bytes())) {
         if (reply.sequence == empty.last_sequence()) found.ack_on_end = reply.error == 0;
     }
     socket_.skip_sequences(empty.last_sequence());
     return found;
+}
+
+NetlinkBatch NetlinkKernel::new_batch(std::optional<uint32_t> generation) {
+    return {features_, socket_.next_sequence(), socket_.milliseconds_now(), generation};
 }
 
 std::string NetlinkKernel::owner_words() {
@@ -96,7 +100,7 @@ void NetlinkKernel::take() {
     // A table that was made without the flags can't gain them; it stays as it is rather than be missing for a moment.
     const bool flags = features_.persist && (!state || (state->flags & table_persist) != 0 || state->owner != 0);
     if (state && state->owner == 0 && !flags) return;
-    NetlinkBatch batch(features_, socket_.next_sequence());
+    NetlinkBatch batch = new_batch();
     batch.create_table(table_name, flags ? table_owner | table_persist : 0);
     batch.end();
     if (const auto refusals = attempt(batch); !refusals.empty()) fail(refusals.front());
@@ -104,17 +108,16 @@ void NetlinkKernel::take() {
 }
 
 void NetlinkKernel::listen() {
-    if (owned_) {
-        watch_.leave();
-    } else {
-        watch_.join(socket_.port());
-    }
+    if (owned_) return watch_.leave();
+    if (watch_.descriptor() >= 0) return;
+    watch_.join(socket_.port());
+    foreign_commits();  // of what was being told just then, the beginning is missing: it counts as not heard
 }
 
 std::vector<ForeignCommit> NetlinkKernel::foreign_commits() {
     if (watch_.descriptor() < 0) return {};
     // A commit can be asked for before it is told. An empty transaction waits for the one that is going on.
-    NetlinkBatch empty(features_, socket_.next_sequence());
+    NetlinkBatch empty = new_batch();
     empty.end();
     socket_.skip_sequences(empty.last_sequence());
     socket_.batch(empty.bytes());
@@ -143,7 +146,7 @@ void NetlinkKernel::commit(const Transaction& given, std::optional<uint32_t> gen
     std::optional<Transaction> reduced;  // a copy only when something must be left out
     while (true) {
         const Transaction& transaction = reduced ? *reduced : given;
-        NetlinkBatch batch(features_, socket_.next_sequence(), generation);
+        NetlinkBatch batch = new_batch(generation);
         for (const Operation& operation : transaction.operations) batch.add(operation);
         if (batch.first_sequence() == batch.last_sequence()) return;  // nothing but the beginning
         batch.end();
@@ -195,7 +198,7 @@ void NetlinkKernel::fail(const Refusal& refusal) {
 
 bool NetlinkKernel::remove() {
     if (!table_state(socket_)) return false;
-    NetlinkBatch batch(features_, socket_.next_sequence());
+    NetlinkBatch batch = new_batch();
     batch.delete_table(table_name);
     batch.end();
     if (const auto refusals = attempt(batch); !refusals.empty()) fail(refusals.front());

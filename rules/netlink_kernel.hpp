@@ -18,6 +18,7 @@ public:
     explicit NetlinkKernel(const Features& wanted = {true, true, true, true});
 
     Features features() const override { return features_; }
+    void set_clock(std::chrono::milliseconds since_start) override { socket_.set_clock(since_start); }
     void take() override;
     using Kernel::read;
     Fence read(Fence expected) override;
@@ -48,6 +49,7 @@ private:
     };
 
     Features probe();
+    NetlinkBatch new_batch(std::optional<uint32_t> generation = {});
     Fence read(Depth, Fence expected);
     /// Sends the batch, which has its end. Empty: it was committed.
     std::vector<Refusal> attempt(NetlinkBatch&);

@@ -43,7 +43,7 @@ Dump dump_elements(NetlinkSocket& socket, const std::string& set, KeyKind kind,
     const auto take = [&](const nlmsghdr& part) {
         if (part.nlmsg_type == NLMSG_DONE) return;
         decoded.clear();
-        decode_elements(part, kind, milliseconds_now(), decoded);
+        decode_elements(part, kind, socket.milliseconds_now(), decoded);
         std::for_each(decoded.begin(), decoded.end(), each);
         dump.elements += decoded.size();
         if (!decoded.empty()) ++dump.parts;  // the kernel ends every dump with an empty one
@@ -114,7 +114,7 @@ std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string
     }
     message.end_nest(list);
     std::vector<DecodedElement> found;
-    const int64_t time = milliseconds_now();
+    const int64_t time = socket.milliseconds_now();
     const int code =
         socket.ask(message.bytes(), [&](const nlmsghdr& part) { decode_elements(part, kind, time, found); });
     if (code != 0 && code != ENOENT) throw error_about(code, "elements of set " + set);
@@ -214,8 +214,8 @@ std::optional<DecodedElement> element_at_key(NetlinkSocket& socket, const std::s
     message.end_nest(element);
     message.end_nest(list);
     std::vector<DecodedElement> found;
-    const int code = socket.ask(message.bytes(),
-                                [&](const nlmsghdr& part) { decode_elements(part, kind, milliseconds_now(), found); });
+    const int code = socket.ask(
+        message.bytes(), [&](const nlmsghdr& part) { decode_elements(part, kind, socket.milliseconds_now(), found); });
     if (code != 0 && code != ENOENT) throw error_about(code, "element of set " + set);
     if (found.empty() || code != 0) return std::nullopt;
     return found.front();

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "rules/kernel.hpp"
 #include "rules/netlink_message.hpp"
@@ -54,9 +55,16 @@ uint32_t first_sequence(const std::string& messages) {
     return header.nlmsg_seq;
 }
 
+std::chrono::milliseconds time_of(clockid_t clock) {
+    timespec time{};
+    clock_gettime(clock, &time);
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::seconds(time.tv_sec) +
+                                                                 std::chrono::nanoseconds(time.tv_nsec));
+}
+
 }  // namespace
 
-NetlinkSocket::NetlinkSocket() {
+NetlinkSocket::NetlinkSocket() : clock_(time_of(CLOCK_REALTIME) - time_of(CLOCK_BOOTTIME)) {
     reserve(first_buffer_size);
     descriptor_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     if (descriptor_ < 0) {
@@ -84,6 +92,8 @@ NetlinkSocket::NetlinkSocket() {
 }
 
 NetlinkSocket::~NetlinkSocket() { close(descriptor_); }
+
+int64_t NetlinkSocket::milliseconds_now() const { return (time_of(CLOCK_BOOTTIME) + clock_).count(); }
 
 void NetlinkSocket::reserve(size_t size) {
     buffer_ = std::make_unique_for_overwrite<char[]>(size);

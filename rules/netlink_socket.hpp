@@ -7,6 +7,7 @@
 
 #include <linux/netlink.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,6 +29,10 @@ public:
     ~NetlinkSocket();
     NetlinkSocket(const NetlinkSocket&) = delete;
     NetlinkSocket& operator=(const NetlinkSocket&) = delete;
+
+    /// What times of day in messages are by: the machine's uptime plus this; at first, the machine's clock.
+    void set_clock(std::chrono::milliseconds since_start) { clock_ = since_start; }
+    int64_t milliseconds_now() const;  ///< since 1970
 
     uint32_t port() const { return port_; }  ///< the kernel's name for this socket: a table's owner
     uint32_t next_sequence() { return ++sequence_; }
@@ -57,6 +62,7 @@ private:
     size_t send_limit_ = 0;
     std::unique_ptr<char[]> buffer_;  ///< what no answer fills takes no memory
     size_t buffer_size_ = 0;
+    std::chrono::milliseconds clock_;
 };
 
 }  // namespace smtpfence

@@ -152,8 +152,9 @@ std::optional<Assignment> release(Change& change, const Prefix& prefix) {
     change.database().query(
         "SELECT first, length, customer, since, until, source FROM assignment WHERE first = $1 AND length = $2",
         {bytes(prefix.first_key()), length_of(prefix)}, [&](const Row& row) { held = assignment_of(row); });
-    if (!held || over(*held, change.time())) return {};
-    end_assignment(change, *held, change.time());
+    if (!held) return {};
+    // One that is over may be so by a wrong clock only.
+    end_assignment(change, *held, over(*held, change.time()) ? *held->until : change.time());
     change.record(Object::assignment, held->customer, prefix, facts(*held), nullptr);
     return held;
 }

@@ -42,10 +42,7 @@ TEST_CASE("enforcement: a grant and a revocation are one transaction with the cu
 }
 
 TEST_CASE("enforcement: nothing to do writes nothing, also after a restart") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     const size_t before = router.kernel.commits.size();
     CHECK(router.follow().changes == 0);
     Enforcement again(router.kernel, {});
@@ -123,10 +120,7 @@ TEST_CASE("enforcement: rights go on ending and beginning while there is no rela
 }
 
 TEST_CASE("enforcement: what the kernel refuses is tried again, and a revocation doesn't wait for a grant") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     committed(*router.database, [](Change& change) {
         revoke_exemption(change, "c1", "test");
         assign(change, "c2", "100.64.3.9"_p, {}, false);
@@ -149,10 +143,7 @@ TEST_CASE("enforcement: what the kernel refuses is tried again, and a revocation
 }
 
 TEST_CASE("enforcement: a revocation doesn't wait for a set that the kernel has no memory for") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     committed(*router.database, [](Change& change) {
         revoke_exemption(change, "c1", "test");
         assign(change, "c2", "100.64.3.16/29"_p, {}, false);  // no set is there for this length

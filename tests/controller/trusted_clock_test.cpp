@@ -147,6 +147,9 @@ TEST_CASE("trusted_clock: at the start it is not before what was written last") 
     CHECK(clock.at(machine.up) == machine.right());
     CHECK(clock.ahead() == -year);
     CHECK(clock.step() == -year);
+    TrustedClock soon_after(machine.reading());
+    CHECK(soon_after.not_before(machine.right() - 3s) == ClockEvent::held);
+    CHECK(soon_after.words().starts_with("the clock is 365d behind what it was, "));
     machine.up += 60s;
     CHECK(clock.look(machine.reading()) == ClockEvent::none);
     CHECK(clock.at(machine.up) == machine.right());

@@ -9,10 +9,7 @@
 using namespace smtpfence;
 
 TEST_CASE("verification: drift is put right, and counted") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     CHECK(router.enforcement.verify(now(), false) == 0);
     CHECK(router.enforcement.verify(now(), true) == 0);
 
@@ -39,10 +36,7 @@ TEST_CASE("verification: drift is put right, and counted") {
 }
 
 TEST_CASE("verification: what closes comes back before any exemption") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     const Fence before = router.kernel.read();
     SECTION("the whole table") { router.kernel.flush(); }
     SECTION("rules and exemptions") {
@@ -66,10 +60,7 @@ TEST_CASE("verification: what closes comes back before any exemption") {
 }
 
 TEST_CASE("verification: a repair that the kernel refused half-way is finished without the database") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     const Fence before = router.kernel.read();
     for (size_t done = 0; done < 4; ++done) {
         router.kernel.flush();
@@ -84,10 +75,7 @@ TEST_CASE("verification: a repair that the kernel refused half-way is finished w
 }
 
 TEST_CASE("verification: a commit of another program elsewhere is heard and costs nothing") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     const size_t readings = router.kernel.readings;
     router.kernel.move_generation();
     router.revoke("c1");
@@ -102,10 +90,7 @@ TEST_CASE("verification: a commit of another program elsewhere is heard and cost
 }
 
 TEST_CASE("verification: what somebody committed unheard is found by asking for each exemption") {
-    Router router;
-    router.enforcement.take();
-    router.grant("c1");
-    router.follow();
+    ExemptRouter router;
     const Fence before = router.kernel.read();
     const size_t readings = router.kernel.readings;
     router.kernel.deafen();
@@ -223,4 +208,35 @@ TEST_CASE("verification: where the table is ours alone, nobody else's commit is 
     CHECK_FALSE(router.follow().full);
     CHECK(router.kernel.readings == readings);
     CHECK(router.kernel.asked == 0);
+}
+
+TEST_CASE("verification: a set that somebody made anew is filled again, whatever fails in between") {
+    ExemptRouter router;
+    const Fence before = router.kernel.read();
+    router.kernel.remake("exempt4_32");
+    SECTION("at once") {}
+    SECTION("after a refusal") {
+        router.kernel.fail_commit(0, ENOMEM);
+        CHECK_THROWS_AS(router.enforcement.verify(now(), false), KernelError);
+    }
+    CHECK(router.enforcement.verify(now(), false) > 0);
+    CHECK(router.kernel.read() == before);
+    CHECK(router.enforcement.verify(now(), true) == 0);
+    while (router.enforcement.sweeping()) CHECK(router.enforcement.sweep(now(), 4) == 0);
+    CHECK(router.kernel.read() == before);
+}
+
+TEST_CASE("verification: a pass that can't read what others made of the table forgets neither them nor its own") {
+    ExemptRouter router;
+    const Fence before = router.kernel.read();
+    router.enforcement.compare_all();
+    router.kernel.deafen();
+    router.kernel.meddle([](Fence& table) { table.sets["exempt4_32"].elements.clear(); });
+    router.kernel.other_owner = "pid 7 (other)";
+    CHECK_THROWS_AS(router.follow(), KernelError);
+    CHECK_FALSE(router.enforcement.applied().empty());
+    router.kernel.other_owner.clear();
+    CHECK(router.enforcement.verify(now(), false) > 0);
+    CHECK(router.kernel.read() == before);
+    CHECK(router.follow().changes == 0);
 }

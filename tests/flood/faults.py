@@ -1,6 +1,7 @@
 """The faults of the flood rig: each a function of the rig that injects one, lets the router heal, and books what
 passed meanwhile."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -23,6 +24,15 @@ def healed(rig, row, started):
     row.heal.append((time.monotonic() - started) * 1000)
 
 
+@contextlib.contextmanager
+def healing(rig, name):
+    """A fault, and the time from its beginning until the router has healed."""
+    with rig.ledger.fault(name) as row:
+        started = time.monotonic()
+        yield
+        healed(rig, row, started)
+
+
 def kill(rig):
     """At a moment that nobody chose, in the middle of a pass as often as not."""
     with rig.ledger.fault("kill -9, restart") as row:
@@ -35,40 +45,32 @@ def kill(rig):
 
 
 def restart(rig):
-    with rig.ledger.fault("restart") as row:
-        started = time.monotonic()
+    with healing(rig, "restart"):
         rig.edge.stop()
         rig.edge.start()
-        healed(rig, row, started)
 
 
 def upgrade(rig):
     """To the other layout, whichever runs; by a clean stop or a kill."""
-    with rig.ledger.fault("upgrade to another rule layout") as row:
-        started = time.monotonic()
+    with healing(rig, "upgrade to another rule layout"):
         rig.dice.choice((rig.edge.stop, rig.edge.kill))()
         rig.switch_program()
         rig.edge.start()
-        healed(rig, row, started)
         rig.check_layout()
 
 
 def reload(rig):
-    with rig.ledger.fault("SIGHUP") as row:
-        started = time.monotonic()
+    with healing(rig, "SIGHUP"):
         for _ in range(rig.dice.randrange(1, 5)):
             rig.edge.process.send_signal(signal.SIGHUP)
             time.sleep(rig.dice.random() * 0.05)
-        healed(rig, row, started)
 
 
 def apply(rig):
-    with rig.ledger.fault("apply beside the service") as row:
-        started = time.monotonic()
+    with healing(rig, "apply beside the service"):
         code = rig.edge.attempt("apply")
         if code not in (0, 6):
             raise AssertionError(f"apply: exit {code}")
-        healed(rig, row, started)
 
 
 def lock_database(rig):
@@ -179,23 +181,19 @@ def reboot(rig):
 
 def step_clock(rig):
     """Back or forward, by what is taken at once or by what is held for wrong at first; no right ends so soon."""
-    with rig.ledger.fault("clock set back or forward") as row:
-        started = time.monotonic()
+    with healing(rig, "clock set back or forward"):
         rig.edge.clock.ahead = int(rig.dice.uniform(-1, 1) * rig.dice.choice((250, 86400, 30 * 86400)))
         if rig.dice.random() < 0.3:
             rig.edge.kill()
             rig.edge.start()
-        healed(rig, row, started)
 
 
 def start_second(rig):
     """Refused with the first one's name, and in nobody's way."""
-    with rig.ledger.fault("a second service") as row:
-        started = time.monotonic()
+    with healing(rig, "a second service"):
         code = rig.edge.attempt("run")
         if code != CONFLICT:
             raise AssertionError(f"a second service: exit {code}")
-        healed(rig, row, started)
 
 
 RANDOM = (kill, kill, restart, upgrade, reload, apply, lock_database, lose_database, fill_disk, operate, flush_owned,

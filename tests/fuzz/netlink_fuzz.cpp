@@ -34,7 +34,7 @@ void each_message(std::string_view bytes, Each each) {
 /// The operation's messages but the first and last, which begin and end the transaction.
 template <typename Each>
 void each_written(const Operation& operation, Each each) {
-    NetlinkBatch batch({true, true, true}, 1);
+    NetlinkBatch batch({true, true, true, true}, 1, 0);
     batch.add(operation);
     batch.end();
     each_message(batch.bytes(), [&](const nlmsghdr& message) {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "controller/digest.hpp"
-#include "controller/last_good.hpp"
+#include "controller/snapshot.hpp"
 #include "property.hpp"
 
 namespace smtpfence {

@@ -95,10 +95,9 @@ class Facts:
             self.held[prefix] = (customer, NEVER if end is None else end)
         return DONE
 
-    def release(self, prefix, time):
-        """What is over stays as it is: a clock that is set back makes it hold again. So it is with a revocation."""
-        if prefix in self.held and self.held[prefix][1] > time:
-            del self.held[prefix]
+    def release(self, prefix):
+        """Also of what is over: a clock that is set back doesn't make it hold again. So it is with a revocation."""
+        self.held.pop(prefix, None)
         return DONE
 
     def grant(self, customer, end, time):
@@ -114,7 +113,7 @@ class Facts:
         return DONE
 
     def revoke(self, customer):
-        self.exempt.pop(customer, None)  # also one that is over: the clock may be set back
+        self.exempt.pop(customer, None)
         return DONE
 
 
@@ -169,7 +168,7 @@ class Desk:
 
     def release(self, dice, facts, time):
         prefix = dice.choice(sorted(facts.held) or LINES)
-        return Command(["release", prefix], facts.release(prefix, time), facts)
+        return Command(["release", prefix], facts.release(prefix), facts)
 
     def grant(self, dice, facts, time):
         customer, end = dice.choice(CUSTOMERS), self.end(dice, time)
@@ -231,7 +230,7 @@ class Desk:
             return facts.assign(customer, prefix, end, True, time)
         if kind == "release":
             records[subject] = {"op": kind, "prefix": prefix}
-            return facts.release(prefix, time)
+            return facts.release(prefix)
         if kind == "exempt":
             records[subject] = {"op": kind, "customer": customer, "reason": "asked", "ticket": self.reason(), **until}
             if end or facts.exempt.get(customer, 0) <= time:

@@ -3,6 +3,7 @@
 #include "rules/kernel.hpp"
 
 #include <cerrno>
+#include <ctime>
 
 #include "rules/scenario.hpp"
 #include "rules/stage.hpp"
@@ -187,6 +188,33 @@ TEST_CASE("kernel: ends are kept to the second, and moved by delete and add") {
     bring(*kernel, compile(policy, {}, {}));
     CHECK(kernel->find("exempt4_32", line("100.64.0.1"))->second.until == never);
     CHECK(near(kernel->find("exempt4_32", line("100.64.0.2"))->second.until, soon));
+}
+
+TEST_CASE("kernel: ends are told, and set, by the clock that it was given") {
+    const Stage kernel(EACH_KERNEL);
+    kernel->take();
+    const Instant soon = now() + Seconds{1000};
+    Policy policy;
+    policy.rights = {{Prefix::parse("100.64.0.1"), soon}, {Prefix::parse("100.64.0.2"), never}};
+    bring(*kernel, compile(policy, {}, {}));
+    const auto end = [&](const char* address) {
+        return kernel->held("exempt4_32", std::vector{line(address)}).front().value().until;
+    };
+    const auto near = [](Instant a, Instant b) { return std::chrono::abs(a - b) <= Seconds{1}; };
+    timespec day{}, machine{};
+    clock_gettime(CLOCK_REALTIME, &day);
+    clock_gettime(CLOCK_BOOTTIME, &machine);
+    const std::chrono::milliseconds by_machine = Seconds{day.tv_sec - machine.tv_sec};
+    const Seconds ahead = GENERATE(Seconds{365 * 86400}, Seconds{-365 * 86400});
+    kernel->set_clock(by_machine + ahead);
+    CHECK(near(end("100.64.0.1"), soon + ahead));
+    CHECK(near(kernel->find("exempt4_32", line("100.64.0.1"))->second.until, soon + ahead));
+    CHECK(near(kernel->read().sets.at("exempt4_32").elements.at(line("100.64.0.1")).until, soon + ahead));
+    CHECK(end("100.64.0.2") == never);
+    kernel->commit({{AddElements{"exempt4_32", {{line("100.64.0.3"), {{}, soon + ahead}}}}}});
+    kernel->set_clock(by_machine);
+    CHECK(near(end("100.64.0.1"), soon));
+    CHECK(near(end("100.64.0.3"), soon));
 }
 
 TEST_CASE("kernel: find asks for the element that covers an address") {

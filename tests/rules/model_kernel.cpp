@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "rules/judgement.hpp"
@@ -16,6 +17,14 @@ namespace {
 
 KernelError refused_to_us(const std::string& owner) {
     return {EPERM, "table smtpfence", "table smtpfence belongs to " + owner + "; stop it first"};
+}
+
+std::chrono::milliseconds by_machine() {
+    timespec day{}, machine{};
+    clock_gettime(CLOCK_REALTIME, &day);
+    clock_gettime(CLOCK_BOOTTIME, &machine);
+    return std::chrono::seconds(day.tv_sec - machine.tv_sec) +
+           std::chrono::milliseconds((day.tv_nsec - machine.tv_nsec) / 1'000'000);
 }
 
 /// What a program that made `after` of `before` touched.
@@ -50,9 +59,21 @@ Touched touched_between(const Fence& before, const Fence& after) {
 
 }  // namespace
 
-ModelKernel::ModelKernel(Instant start) : clock(start), bell_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+ModelKernel::ModelKernel(Instant start)
+    : clock(start), since_start_(by_machine()), bell_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 ModelKernel::~ModelKernel() { close(bell_); }
+
+/// It counts down: by another clock, everything ends at another time.
+void ModelKernel::set_clock(std::chrono::milliseconds since_start) {
+    const Seconds step = std::chrono::round<Seconds>(since_start - std::exchange(since_start_, since_start));
+    clock += step;
+    for (auto& [name, set] : table_.sets) {
+        for (auto& [key, held] : set.elements) {
+            if (held.until != never) held.until += step;
+        }
+    }
+}
 
 void ModelKernel::listen() { listening_ = !owned_by_us; }
 
@@ -160,6 +181,14 @@ void ModelKernel::meddle(const std::function<void(Fence&)>& change) {
     const Fence before = table_;
     change(table_);
     note_foreign(touched_between(before, table_));
+}
+
+void ModelKernel::remake(const std::string& set) {
+    table_.sets.at(set).elements.clear();
+    Touched touched;
+    touched.outline = true;
+    touched.remade.insert(set);
+    note_foreign(std::move(touched));
 }
 
 void ModelKernel::flush() {

@@ -24,6 +24,7 @@ public:
     ModelKernel& operator=(const ModelKernel&) = delete;
 
     Features features() const override { return offered; }
+    void set_clock(std::chrono::milliseconds since_start) override;
     void take() override;
     using Kernel::read;
     Fence read(Fence expected) override;
@@ -44,7 +45,8 @@ public:
 
     // What a test does to it.
 
-    Instant clock;  ///< elements end by it
+    Instant clock;                                                         ///< elements end by it
+    std::chrono::milliseconds clock_told() const { return since_start_; }  ///< by set_clock()
     Features offered{true, true, true, true};
     std::string other_owner;    ///< "pid 7 (name)": a living owner that is not us; take() and commit() are refused
     bool owned_by_us = false;   ///< as if the table had our owner flag; the hands below still change it
@@ -59,6 +61,8 @@ public:
     void lose(const std::string& set, const Key& key) { table_.sets.at(set).elements.erase(key); }
     /// What is committed until the next listen() isn't heard.
     void deafen() { listening_ = false; }
+    /// Another program deletes a set and makes it anew, empty, in one commit.
+    void remake(const std::string& set);
     /// Another program's `nft delete table`.
     void flush();
     /// Another program's commit in another table.
@@ -82,6 +86,7 @@ private:
     void drop_table();
 
     Fence table_;
+    std::chrono::milliseconds since_start_;  ///< as set_clock() was told
     uint32_t generation_ = 1;
     std::optional<Failure> failure_;
     std::function<void(Fence&)> interference_;

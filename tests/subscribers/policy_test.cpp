@@ -53,6 +53,26 @@ TEST_CASE("policy: a right is a prefix that an exempt customer holds, until the 
     CHECK_FALSE(next_end(*database, until));
 }
 
+TEST_CASE("policy: what was revoked or released while it seemed over is no right when the clock is set back") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        for (const char* customer : {"c1", "c2", "c3"}) grant(change, customer, Seconds(600));
+        assign(change, "c1", "100.64.3.1"_p, change.time() + Seconds(600), false);
+        assign(change, "c2", "100.64.3.2"_p, change.time() + Seconds(600), false);
+        assign(change, "c3", "100.64.3.3"_p, change.time() + Seconds(600), false);
+    });
+    let_pass(*database, Seconds(3600));
+    CHECK(read_policy(*database, now()).rights.empty());
+    CHECK(read_policy(*database, now() - Seconds(3300)).rights.size() == 3);
+    committed(*database, [](Change& change) {
+        revoke_exemption(change, "c1", "abuse");
+        release(change, "100.64.3.2"_p);
+    });
+    const auto rights = read_policy(*database, now() - Seconds(3300)).rights;
+    REQUIRE(rights.size() == 1);
+    CHECK(rights.front().prefix == "100.64.3.3"_p);
+}
+
 TEST_CASE("policy: the next end is no later than the first right's, however many others end before") {
     ScratchDatabase database;
     committed(*database, [](Change& change) {

@@ -1,0 +1,170 @@
+#include "controller/snapshot.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "controller/digest.hpp"
+#include "subscribers/error.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+constexpr size_t header_size = 7 + 20 + 1 + 64 + 1;
+constexpr size_t longest_line = 256;
+std::string digest_of(std::string_view body) {
+    Digest digest;
+    digest.add(body);
+    return digest.text();
+}
+
+/// What was read so far.
+struct Contents {
+    FenceReader fence;
+    Openings openings;
+    Instant time{};
+    Revision revision = 0;
+};
+
+template <typename Number>
+Number number_in(std::string_view text) {
+    Number number{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(number) || number < 0)
+        throw Refused(Refusal::invalid, "no number: " + quoted(text));
+    return number;
+}
+
+std::vector<std::string_view> words_of(std::string_view line) {
+    std::vector<std::string_view> words;
+    for (size_t at = 0; at <= line.size();) {
+        const size_t end = std::min(line.find(' ', at), line.size());
+        words.push_back(line.substr(at, end - at));
+        at = end + 1;
+    }
+    return words;
+}
+
+Instant time_in(std::string_view text) {
+    const auto seconds = number_in<int64_t>(text);
+    if (seconds > int64_t{1} << 40) throw Refused(Refusal::invalid, "no time: " + quoted(text));
+    return to_instant(seconds);
+}
+
+void note_opening(Openings& openings, const Opening& opening) {
+    const auto same = std::find_if(openings.begin(), openings.end(), [&](const Opening& known) {
+        return known.at == opening.at && known.kind == opening.kind && known.family == opening.family;
+    });
+    if (same == openings.end()) {
+        openings.push_back(opening);
+    } else {
+        same->size = opening.size;
+    }
+}
+
+/// A line that is not an element's. False: it may be one.
+bool read_words(Contents& contents, std::string_view line) {
+    const std::vector<std::string_view> words = words_of(line);
+    if (words[0] == "at" && words.size() == 2) {
+        contents.time = std::max(contents.time, time_in(words[1]));
+    } else if (words[0] == "revision" && words.size() == 2) {
+        contents.revision = number_in<int64_t>(words[1]);
+    } else if (words[0] == "forget" && words.size() == 1) {
+        contents.openings.clear();
+    } else if (words[0] == "opened" && words.size() == 5 && (words[2] == "release" || words[2] == "exempt") &&
+               (words[3] == "4" || words[3] == "6")) {
+        note_opening(contents.openings,
+                     {time_in(words[1]), words[2] == "release" ? Opening::Kind::release : Opening::Kind::exempt,
+                      words[3] == "4" ? Family::v4 : Family::v6, number_in<double>(words[4])});
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void read_body(Contents& contents, std::string_view body) {
+    while (!body.empty()) {
+        const std::string_view line = body.substr(0, body.find('\n'));
+        if (line.size() > longest_line) throw Refused(Refusal::invalid, "a line is too long");
+        body.remove_prefix(std::min(line.size() + 1, body.size()));
+        if (line.starts_with('+') || line.starts_with('-')) {
+            contents.fence.read(line);
+        } else if (!read_words(contents, line)) {
+            throw Refused(Refusal::invalid, "unknown line " + quoted(line));
+        }
+    }
+}
+
+/// Takes the next record off `file`. Throws Refused (invalid) when it is damaged.
+std::string_view take_record(std::string_view& file) {
+    if (file.size() < header_size || !file.starts_with("record ") || file[header_size - 1] != '\n')
+        throw Refused(Refusal::invalid, "a record's first line is damaged or cut off");
+    const auto length = number_in<uint64_t>(file.substr(7, 20));
+    const std::string_view digest = file.substr(28, 64);
+    if (length > file.size() - header_size) throw Refused(Refusal::invalid, "its last record is cut off");
+    const std::string_view body = file.substr(header_size, length);
+    if (digest_of(body) != digest) throw Refused(Refusal::invalid, "a record's checksum differs");
+    file.remove_prefix(header_size + length);
+    return body;
+}
+
+/// The kernel counts ends down from the clock as it is.
+void bring_forward(Fence& fence, Seconds lag) {
+    for (auto& [name, set] : fence.sets) {
+        if (!set.shape.timeouts || set.shape.dynamic) continue;
+        for (auto& [key, held] : set.elements) {
+            if (held.until != never) held.until -= lag;
+        }
+    }
+}
+
+}  // namespace
+
+Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint) {
+    if (!file.starts_with(snapshot_magic)) {
+        throw Refused(Refusal::invalid, file.starts_with("smtpfence fence ") ? "it was written by another version"
+                                                                             : "it is no fence of smtpfence");
+    }
+    file.remove_prefix(snapshot_magic.size());
+    Contents contents;
+    const size_t size = snapshot_magic.size() + file.size();
+    read_body(contents, take_record(file));
+    const size_t whole = size - file.size();
+    while (!file.empty()) {
+        try {
+            read_body(contents, take_record(file));
+        } catch (const Refused& damage) {
+            // What stands before was in force when it was written, and is newer than any other file.
+            complaint = damage.what();
+            break;
+        }
+    }
+    Snapshot snapshot;
+    snapshot.written = contents.time;
+    const Instant time = std::max(now, contents.time);
+    snapshot.fence = std::move(contents.fence).fence(time);
+    if (time > now) bring_forward(snapshot.fence, time - now);
+    snapshot.openings = std::move(contents.openings);
+    snapshot.revision = contents.revision;
+    snapshot.whole = whole;
+    snapshot.end = size;
+    snapshot.resumable = !complaint && time == now;
+    return snapshot;
+}
+
+std::string record_header(size_t length, const std::string& digest) {
+    return fmt::format("record {:020} {}\n", length, digest);
+}
+
+std::string record_of(std::string_view body) { return record_header(body.size(), digest_of(body)).append(body); }
+
+std::string opening_line(const Opening& opening) {
+    return fmt::format("opened {} {} {} {}\n", to_number(opening.at),
+                       opening.kind == Opening::Kind::release ? "release" : "exempt",
+                       opening.family == Family::v4 ? 4 : 6, opening.size);
+}
+
+}  // namespace smtpfence

@@ -1,0 +1,46 @@
+#pragma once
+// What stands in a file of the last good fence (last_good.hpp): bytes to a value, and the pieces that such bytes are
+// made of. It knows no files.
+//
+// A first line with the format's version, then records. A record is a line "record LENGTH DIGEST" with the
+// bytes of its body and their SHA-256, both of fixed width, and the body: lines of words.
+//
+//   at SECONDS                           when it was written
+//   revision NUMBER                      what the fence then is
+//   opened SECONDS release|exempt 4|6 SIZE   counted by the guard; replaces the same minute's
+//   forget                               nothing is counted any more
+//   +pool 100.64.0.0/10 drop             and the other lines of fence_record.hpp
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "controller/guard.hpp"
+#include "rules/fence_record.hpp"
+
+namespace smtpfence {
+
+/// What the file says. A clock that is behind `written` (a router may wake in 1970) is taken for that time: what is
+/// over then is left out, and the other ends come sooner by the difference.
+struct Snapshot {
+    Fence fence;  ///< without rights that are over
+    Openings openings;
+    Instant written;  ///< when its newest record was
+    Revision revision = 0;
+    size_t whole = 0, end = 0;  ///< bytes of the file up to the whole fence's end, and of all
+    bool resumable = false;     ///< it is the newest file, undamaged and read by a clock that isn't behind
+};
+
+/// What stands in one file; `complaint` is set when its end is damaged. Throws Refused (invalid) when nothing is
+/// usable.
+Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint);
+
+inline constexpr std::string_view snapshot_magic = "smtpfence fence 1\n";
+
+/// A record's first line, of fixed width. `digest`: SHA-256 of its body, in hexadecimal.
+std::string record_header(size_t length, const std::string& digest);
+/// The whole record.
+std::string record_of(std::string_view body);
+std::string opening_line(const Opening&);
+
+}  // namespace smtpfence
