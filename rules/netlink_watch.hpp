@@ -7,10 +7,9 @@
 // lost, and the commit counts as having touched everything.
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
-#include "rules/kernel.hpp"
+#include "rules/netlink_commits.hpp"
 
 namespace smtpfence {
 
@@ -31,12 +30,10 @@ public:
 
 private:
     void open(uint32_t own_port);
-    void take(std::string_view datagram);
 
     int descriptor_ = -1;
     bool joined_ = false;
-    Touched touched_;  ///< by the commit that is being told
-    std::vector<ForeignCommit> commits_;
+    CommitReader reader_;
 };
 
 }  // namespace smtpfence

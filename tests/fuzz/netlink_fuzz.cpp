@@ -1,4 +1,4 @@
-// Messages of nf_tables, as a dump brings them; the seeds are what a kernel sent.
+// Messages of nf_tables, as dumps and notifications bring them; the seeds are what a kernel sent.
 
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "property.hpp"
+#include "rules/layout.hpp"
 #include "rules/netlink_batch.hpp"
+#include "rules/netlink_commits.hpp"
 #include "rules/netlink_decode.hpp"
 
 namespace smtpfence {
@@ -93,9 +95,33 @@ void check_elements(const nlmsghdr& message) {
     must("a set's name is one word for C", element_set(message).find('\0') == std::string::npos);
 }
 
+void check_commits(std::string_view input) {
+    CommitReader reader;
+    size_t ends = 0, elements = 0, told = 0;
+    each_message(input, [&](const nlmsghdr& message) {
+        reader.read({reinterpret_cast<const char*>(&message), message.nlmsg_len});
+        if (message.nlmsg_type == ((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWGEN)) ++ends;
+        elements += message.nlmsg_len / sizeof(nlattr);
+    });
+    const auto commits = reader.taken();
+    must("a commit for each end that was told", commits.size() == ends);
+    for (const ForeignCommit& commit : commits) {
+        must("nothing was lost", !commit.touched.everything);
+        must("a program's name is one word for C", commit.program.find('\0') == std::string::npos);
+        for (const auto& [set, keys] : commit.touched.exemptions) {
+            const auto exempt = parse_exempt_set_name(set);
+            must("keys are of exemption sets", exempt.has_value());
+            for (const Key& key : keys) must("a key has its set's length", key.length == exempt->length);
+            told += keys.size();
+        }
+    }
+    must("no more elements than the bytes hold", told <= elements);
+}
+
 }  // namespace
 
 void fuzz(std::string_view input) {
+    check_commits(input);
     each_message(input, [](const nlmsghdr& message) {
         switch (message.nlmsg_type & 0xff) {
             case NFT_MSG_NEWTABLE:

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Records corpus/netlink anew: what this machine's kernel dumps of the table that SMTPFENCE applies.
+"""Records corpus/netlink anew: what this machine's kernel dumps of the table that SMTPFENCE applies, and tells of its
+commits.
 
 usage: SMTPFENCE=build/release/smtpfence unshare --net tests/fuzz/record_netlink.py
 """
@@ -12,7 +13,7 @@ import subprocess
 import tempfile
 
 CORPUS = pathlib.Path(__file__).parent / "corpus" / "netlink"
-NETFILTER, NFT, INET, REQUEST, DUMP, DONE = 12, 10, 1, 1, 0x300, 3
+NETFILTER, NFT, INET, REQUEST, DUMP, DONE, NFTABLES_GROUP = 12, 10, 1, 1, 0x300, 3, 7
 GET_TABLE, GET_CHAIN, GET_RULE, GET_SET, GET_ELEMENTS = 1, 4, 7, 10, 13
 MOST = 3000  # bytes of a seed
 
@@ -43,6 +44,20 @@ def dump(kind, body=b""):
                 data = data[size + -size % 4:]
 
 
+def heard(listener):
+    """The messages that wait, as dump() gives them."""
+    messages = []
+    while True:
+        try:
+            data = listener.recv(1 << 20, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return messages
+        while data:
+            size, = struct.unpack_from("=I", data)
+            messages.append(data[:size + -size % 4])
+            data = data[size + -size % 4:]
+
+
 def keep(name, messages):
     seed = b""
     for message in messages:
@@ -57,9 +72,16 @@ def main():
         configuration = pathlib.Path(folder, "config.toml")
         configuration.write_text(f'database = "sqlite:{folder}/x.db"\nstate_directory = "{folder}"\n'
                                  '[interfaces]\nsubscriber = ["bng0", "vlan*"]\n', encoding="ascii")
-        for command in COMMANDS:
-            subprocess.run([os.environ["SMTPFENCE"], "--config", str(configuration), *command.split()], check=True)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as listener:
+            for command in COMMANDS:
+                if command == "apply":
+                    listener.bind((0, 1 << NFTABLES_GROUP - 1))
+                subprocess.run([os.environ["SMTPFENCE"], "--config", str(configuration), *command.split()], check=True)
+            told = heard(listener)
     CORPUS.mkdir(parents=True, exist_ok=True)
+    # The beginning, which makes the table, and the ends, which name the commits.
+    keep("told_first", told)
+    keep("told_last", told[-24:])
     table = attribute(1, "smtpfence")
     keep("table", dump(GET_TABLE))
     keep("chains", dump(GET_CHAIN, table))
