@@ -140,9 +140,9 @@ void declare_global_options(CLI::App& app, GlobalOptions& global) {
 }
 
 /// The commands as CLI11 knows them, with what runs each.
-class Words {
+class CommandTree {
 public:
-    Words() {
+    CommandTree() {
         app_.require_subcommand(1);
         app_.set_version_flag("--version", "smtpfence " SMTPFENCE_VERSION);
         app_.footer(
@@ -260,23 +260,23 @@ int exit_code(const CLI::ParseError& error) {
     return value ? 7 : 2;
 }
 
-int parse_and_run(Words& words, int argc, const char* const* argv) {
+int parse_and_run(CommandTree& tree, int argc, const char* const* argv) {
     try {
-        words.parse(argc, argv);
+        tree.parse(argc, argv);
     } catch (const CLI::Success& asked) {  // --help, --version
-        words.app().exit(asked, std::cout, std::cerr);
+        tree.app().exit(asked, std::cout, std::cerr);
         return 0;
     } catch (const CLI::ParseError& error) {
-        complain(fmt::format("{}: see {} --help", error.what(), words.deepest()));
+        complain(fmt::format("{}: see {} --help", error.what(), tree.deepest()));
         return exit_code(error);
     }
-    Invocation invocation(words.global());
-    return words.chosen()(invocation);
+    Invocation invocation(tree.global());
+    return tree.chosen()(invocation);
 }
 
-int guarded(Words& words, int argc, const char* const* argv) {
+int guarded(CommandTree& tree, int argc, const char* const* argv) {
     try {
-        return parse_and_run(words, argc, argv);
+        return parse_and_run(tree, argc, argv);
     } catch (const Refused& refusal) {
         complain(refusal.what());
         return static_cast<int>(refusal.reason);
@@ -311,8 +311,8 @@ std::vector<Prefix> parse_prefixes(const std::vector<std::string>& texts) {
 int run_command_line(int argc, const char* const* argv) {
     StandardOutput output;
     std::streambuf* const before = std::cout.rdbuf(&output);
-    Words words;
-    const int code = flushed(guarded(words, argc, argv), output);
+    CommandTree tree;
+    const int code = flushed(guarded(tree, argc, argv), output);
     std::cout.rdbuf(before);
     return code;
 }

@@ -123,7 +123,7 @@ struct Known {
     const char* path;
     void (*set)(Configuration&, const Setting&);
 };
-constexpr Known known[] = {
+constexpr Known known_settings[] = {
     {"database", set_database},
     {"router", set_router},
     {"state_directory", set_state_directory},
@@ -143,13 +143,13 @@ constexpr Known known[] = {
 
 bool is_section(std::string_view path) {
     const std::string prefix = std::string(path) + ".";
-    return std::any_of(std::begin(known), std::end(known),
+    return std::any_of(std::begin(known_settings), std::end(known_settings),
                        [&](const Known& k) { return std::string_view(k.path).starts_with(prefix); });
 }
 
 std::string known_paths() {
     std::string all;
-    for (const Known& k : known) all += (all.empty() ? "" : ", ") + std::string(k.path);
+    for (const Known& k : known_settings) all += (all.empty() ? "" : ", ") + std::string(k.path);
     return all;
 }
 
@@ -158,9 +158,9 @@ void read_table(Configuration& configuration, const std::string& file, const tom
     for (const auto& [key, node] : table) {
         const std::string path = above + std::string(key.str());
         const Setting setting{file, visible(path), node};
-        const auto found =
-            std::find_if(std::begin(known), std::end(known), [&](const Known& k) { return path == k.path; });
-        if (found != std::end(known)) {
+        const auto found = std::find_if(std::begin(known_settings), std::end(known_settings),
+                                        [&](const Known& k) { return path == k.path; });
+        if (found != std::end(known_settings)) {
             found->set(configuration, setting);
         } else if (is_section(path) && node.is_table()) {
             read_table(configuration, file, *node.as_table(), path + ".");

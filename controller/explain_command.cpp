@@ -25,8 +25,6 @@ struct Question {
     bool current() const { return at == now; }
 };
 
-Prefix first_address(const Prefix& prefix) { return Prefix(prefix.family(), prefix.address(), bits(prefix.family())); }
-
 Question parse_question(const Words& words) {
     Question question;
     question.now = question.at = now();
@@ -102,7 +100,7 @@ private:
 bool agree(const Judgement& a, const Judgement& b) { return a.verdict == b.verdict && a.exempt == b.exempt; }
 
 Json explain(Invocation& run, KernelWitness& witness, const Question& question, const Prefix& subject) {
-    const Prefix line = first_address(subject);
+    const Prefix line = subject.first_address();
     const Circumstances found = circumstances(run.database(), line, question.to, question.at, question.now);
     Judgement judgement = desired_judgement(found, run.configuration().border, line, question.to);
     const auto kernel = witness.judgement(line, question.to);
@@ -150,7 +148,7 @@ std::string holder_sentence(const Json& item) {
     return item["customer"].get<std::string>() + ", " + item["prefix"].get<std::string>();
 }
 
-std::string exemption_sentence(const Json& item) {
+std::string exemption_answer(const Json& item) {
     const Json& e = item["exemption"];
     if (e.is_null()) return "none";
     const auto part = [&](const char* key) { return e[key].is_null() ? std::string() : e[key].get<std::string>(); };
@@ -174,7 +172,7 @@ void print_card(Invocation& run, const Json& item) {
     run.output().card(item, title(item),
                       {{"customer", "holder", holder_sentence},
                        {"pool", "pool"},
-                       {"exemption", "exemption", exemption_sentence},
+                       {"exemption", "exemption", exemption_answer},
                        {"rule", "rule"},
                        {"element", "element"},
                        {"kernel_agrees", "kernel", kernel_sentence, kernel_tone},

@@ -68,11 +68,9 @@ std::vector<ExemptSet> possible_exempt_sets(Family family) {
     return sets;
 }
 
-Prefix first_address(const Prefix& prefix) { return Prefix(prefix.family(), prefix.address(), bits(prefix.family())); }
-
 bool has_one(Kernel& kernel, const char* set4, const char* set6, const std::vector<Prefix>& known) {
     return std::any_of(known.begin(), known.end(), [&](const Prefix& prefix) {
-        return kernel.find(prefix.family() == Family::v4 ? set4 : set6, to_key(first_address(prefix))).has_value();
+        return kernel.find(prefix.family() == Family::v4 ? set4 : set6, to_key(prefix.first_address())).has_value();
     });
 }
 

@@ -22,18 +22,18 @@ namespace smtpfence {
 
 namespace {
 
-constexpr std::string_view name("\0smtpfence/table", 16);  // the zero makes it abstract
+constexpr std::string_view lock_name("\0smtpfence/table", 16);  // the zero makes it abstract
 
 constexpr int most_attempts = 50;
-constexpr std::chrono::milliseconds pause{10};
+constexpr std::chrono::milliseconds attempt_pause{10};
 
 struct Address {
     sockaddr_un address{};
-    socklen_t size = offsetof(sockaddr_un, sun_path) + name.size();
+    socklen_t size = offsetof(sockaddr_un, sun_path) + lock_name.size();
 
     Address() {
         address.sun_family = AF_UNIX;
-        std::memcpy(address.sun_path, name.data(), name.size());
+        std::memcpy(address.sun_path, lock_name.data(), lock_name.size());
     }
     const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&address); }
 };
@@ -98,7 +98,7 @@ NetworkLock::NetworkLock(const std::string& state_directory) : descriptor_(open_
         }
         if (reason != EADDRINUSE)
             throw std::system_error(reason, std::generic_category(), "the table's lock can't be taken");
-        std::this_thread::sleep_for(pause);
+        std::this_thread::sleep_for(attempt_pause);
     }
 }
 

@@ -31,8 +31,6 @@ std::vector<Prefix> foreign(Family family) {
     return all;
 }
 
-Prefix first_of(const Prefix& prefix) { return {prefix.family(), prefix.address(), bits(prefix.family())}; }
-
 class Choice {
 public:
     Choice(const Policy& policy, Family family, Instant now) : policy_(policy), family_(family), now_(now) {
@@ -112,13 +110,13 @@ private:
     /// last that anybody has.
     std::optional<Prefix> free_address(const Prefix& where, std::vector<Prefix> holes) const {
         if (where.length() + 2 <= bits(family_)) {
-            const Prefix own = first_of(where);
+            const Prefix own = where.first_address();
             holes.insert(std::lower_bound(holes.begin(), holes.end(), own), own);
         }
         const Ranges left = without(without({range_of(where)}, holes), taken_in(where));
         if (left.empty()) return std::nullopt;
         std::optional<Prefix> first;
-        each_prefix(left.front(), [&](const Prefix& prefix) { first = first ? first : first_of(prefix); });
+        each_prefix(left.front(), [&](const Prefix& prefix) { first = first ? first : prefix.first_address(); });
         return first;
     }
 
@@ -135,7 +133,7 @@ private:
     std::optional<Prefix> usable(const Prefix& prefix) const {
         const Ranges left = without({range_of(prefix)}, never_forwarded(family_));
         if (left.empty() || left.front().first != range_of(prefix).first) return std::nullopt;
-        return first_of(prefix);
+        return prefix.first_address();
     }
 
     const Policy& policy_;

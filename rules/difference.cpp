@@ -10,7 +10,6 @@ namespace {
 
 /// Elements of one transaction: few enough that the kernel's commit lock is held for milliseconds only.
 constexpr size_t chunk_size = 10'000;
-constexpr Seconds jitter{2};
 
 bool over(const Held& held, Instant now) { return held.until <= now; }
 

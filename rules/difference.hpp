@@ -20,6 +20,9 @@
 
 namespace smtpfence {
 
+/// How far apart two ends may be and still be the same one, read or written at another moment.
+inline constexpr Seconds jitter{2};
+
 /// The elements of a change, sorted. A deque gives its memory back from the front while it is taken apart.
 using ElementList = std::deque<std::pair<Key, Held>>;
 

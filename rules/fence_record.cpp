@@ -3,14 +3,13 @@
 #include <algorithm>
 #include <charconv>
 
+#include "rules/difference.hpp"
 #include "rules/layout.hpp"
 #include "subscribers/error.hpp"
 
 namespace smtpfence {
 
 namespace {
-
-constexpr Seconds jitter{2};
 
 [[noreturn]] void refuse(std::string_view line) {
     throw Refused(Refusal::invalid, "no element of a fence: " + quoted(line));

@@ -81,12 +81,6 @@ std::optional<Key> key_behind(const Key& key, KeyKind kind) {
     }
 }
 
-void put_key(MessageWriter& messages, const Key& key, KeyKind kind) {
-    const size_t nested = messages.nest(NFTA_SET_ELEM_KEY);
-    messages.put(NFTA_DATA_VALUE, key_bytes(key, kind));
-    messages.end_nest(nested);
-}
-
 // : goto consumer_drop
 void put_verdict(MessageWriter& messages, Action action) {
     const size_t data = messages.nest(NFTA_SET_ELEM_DATA), verdict = messages.nest(NFTA_DATA_VERDICT);
@@ -109,6 +103,12 @@ SetShape shape_for(const std::string& set) {
 }
 
 }  // namespace
+
+void put_key(MessageWriter& messages, const Key& key, KeyKind kind) {
+    const size_t nested = messages.nest(NFTA_SET_ELEM_KEY);
+    messages.put(NFTA_DATA_VALUE, key_bytes(key, kind));
+    messages.end_nest(nested);
+}
 
 NetlinkBatch::NetlinkBatch(const Features& features, uint32_t sequence, int64_t now, std::optional<uint32_t> generation)
     : features_(features), first_(sequence), next_(sequence), now_(now) {

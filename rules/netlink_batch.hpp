@@ -13,6 +13,9 @@ inline constexpr uint16_t destroy_element_message = 30;  ///< NFT_MSG_DESTROYSET
 inline constexpr uint32_t table_owner = 2;               ///< NFT_TABLE_F_OWNER
 inline constexpr uint32_t table_persist = 4;             ///< NFT_TABLE_F_PERSIST
 
+/// The attribute of an element's key.
+void put_key(MessageWriter&, const Key&, KeyKind);
+
 class NetlinkBatch {
 public:
     /// `sequence` is the first of the sequence numbers it uses, one for each message. `now`: milliseconds since 1970,

@@ -15,10 +15,6 @@ namespace smtpfence {
 
 namespace {
 
-struct FreeRule {
-    void operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
-};
-
 uint8_t all_bits(KeyKind kind) { return kind == KeyKind::ipv4 ? 32 : 128; }
 
 std::string name_in(std::string_view attributes, uint16_t type) {
@@ -172,7 +168,7 @@ DecodedRule decode_rule(const nlmsghdr& message) {
     const std::string_view all = attributes(message);
     DecodedRule decoded{name_in(all, NFTA_RULE_TABLE), name_in(all, NFTA_RULE_CHAIN), {}, 0};
     decoded.rule.comment = comment_in(nested_in(all, NFTA_RULE_USERDATA));
-    const std::unique_ptr<nftnl_rule, FreeRule> rule(nftnl_rule_alloc());
+    const OwnedRule rule(nftnl_rule_alloc());
     if (!rule) throw std::bad_alloc();
     if (nftnl_rule_nlmsg_parse(&message, rule.get()) < 0) {
         decoded.rule.code = std::string(nested_in(all, NFTA_RULE_EXPRESSIONS));

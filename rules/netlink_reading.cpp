@@ -94,12 +94,6 @@ bool dump_hash(NetlinkSocket& socket, const std::string& name, bool counting, Se
                       "set " + name + " can't be read: it changes all the time; try again later");
 }
 
-void put_key(MessageWriter& message, const Key& key, KeyKind kind) {
-    const size_t nested = message.nest(NFTA_SET_ELEM_KEY);
-    message.put(NFTA_DATA_VALUE, {reinterpret_cast<const char*>(key.bytes.data()), kind == KeyKind::ipv4 ? 4U : 16U});
-    message.end_nest(nested);
-}
-
 /// The elements with these keys, in their order, up to the first one that is not there. `missing`: there is one.
 std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string& set, KeyKind kind,
                                         std::span<const Key> keys, bool& missing) {

@@ -55,11 +55,6 @@ void each_expression(nftnl_rule& rule, const std::function<void(nftnl_expr&)>& v
         const_cast<void*>(static_cast<const void*>(&visit)));
 }
 
-struct FreeRule {
-    void operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
-};
-using OwnedRule = std::unique_ptr<nftnl_rule, FreeRule>;
-
 bool named(const nftnl_expr& expression, const char* name) {
     return std::strcmp(nftnl_expr_get_str(&expression, NFTNL_EXPR_NAME), name) == 0;
 }
@@ -69,6 +64,8 @@ bool named(const nftnl_expr& expression, const char* name) {
 RuleDraft::RuleDraft() : rule_(nftnl_rule_alloc()) {
     if (!rule_) throw std::bad_alloc();
 }
+
+void FreeRule::operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
 
 RuleDraft::~RuleDraft() { nftnl_rule_free(rule_); }
 

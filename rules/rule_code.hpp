@@ -13,6 +13,11 @@ struct nftnl_expr;
 
 namespace smtpfence {
 
+struct FreeRule {
+    void operator()(nftnl_rule*) const;
+};
+using OwnedRule = std::unique_ptr<nftnl_rule, FreeRule>;
+
 enum class End { source, destination };
 
 /// Collects statements in nft's own order. Every test writes what nft writes, so that nft lists the rule as it was

@@ -22,7 +22,7 @@ namespace smtpfence {
 
 namespace {
 
-constexpr int most_readings = 5;         // while something keeps changing
+constexpr int most_dumps = 5;            // while something keeps changing
 constexpr uint32_t skip_statistics = 8;  // RTEXT_FILTER_SKIP_STATS
 
 /// This kernel has no such thing, so that there is none of it.
@@ -197,7 +197,7 @@ private:
     template <typename All, typename Add>
     void ask(int bus, Question& question, const std::string& what, All& all, Add add) {
         int code = EINTR;
-        for (int reading = 0; code == EINTR && reading < most_readings; ++reading) {
+        for (int reading = 0; code == EINTR && reading < most_dumps; ++reading) {
             all.clear();
             code = smtpfence::ask(bus, question, [&](const nlmsghdr& message) { add(message, all); });
         }

@@ -95,7 +95,7 @@ Question sessions_question(uint8_t family, uint32_t equal_port) {
     return question;
 }
 
-[[noreturn]] void fail(int code, const std::string& what) {
+[[noreturn]] void session_error(int code, const std::string& what) {
     throw KernelError(
         code, "tracked sessions",
         what + ": " + std::strerror(code) + "; until it succeeds, sessions in a flowtable may outlive their right");
@@ -108,7 +108,7 @@ bool forget(const Tracked& session) {
     if (!session.zone.empty()) put(question.message(), CTA_ZONE, session.zone);
     put(question.message(), CTA_ID, session.id);
     const int code = ask(NETLINK_NETFILTER, question, [](const nlmsghdr&) {});
-    if (code != 0 && code != ENOENT) fail(code, "a tracked session could not be forgotten");
+    if (code != 0 && code != ENOENT) session_error(code, "a tracked session could not be forgotten");
     return code == 0;
 }
 
@@ -120,7 +120,7 @@ std::vector<Tracked> fenced_sessions(uint8_t family, uint32_t equal_port, const 
         if (session && session->fenced_by(fenced)) sessions.push_back(*session);
     });
     // EINVAL: connection tracking is not there.
-    if (code != 0 && code != EINVAL) fail(code, "tracked sessions could not be read");
+    if (code != 0 && code != EINVAL) session_error(code, "tracked sessions could not be read");
     return sessions;
 }
 

@@ -7,22 +7,11 @@
 
 #include "subscribers/customer.hpp"
 #include "subscribers/facts.hpp"
+#include "subscribers/rows.hpp"
 
 namespace smtpfence {
 
 namespace {
-
-Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
-
-/// Columns first, length, customer, since, until, source and perhaps ended.
-Assignment assignment_of(const Row& row, bool with_ended = false) {
-    return {Prefix::from_key(row.blob(0), row.integer(1)),
-            std::string(row.text(2)),
-            to_instant(row.integer(3)),
-            row.instant(4),
-            std::string(row.text(5)),
-            with_ended ? row.instant(6) : std::nullopt};
-}
 
 bool over(const Assignment& assignment, Instant at) { return assignment.until && *assignment.until <= at; }
 
@@ -42,14 +31,14 @@ std::vector<Assignment> overlapping(Database& database, const Prefix& prefix, co
         if (length >= prefix.length()) continue;
         database.query(
             "SELECT first, length, customer, since, until, source FROM assignment WHERE first = $1 AND length = $2",
-            {bytes(prefix.widened(length).first_key()), int64_t{length}},
+            {first_of(prefix.widened(length)), int64_t{length}},
             [&](const Row& row) { result.push_back(assignment_of(row)); });
     }
     // Wider ones that begin with the same address were found above.
     database.query(
         "SELECT first, length, customer, since, until, source FROM assignment"
         " WHERE first BETWEEN $1 AND $2 AND length >= $3 ORDER BY first, length",
-        {bytes(prefix.first_key()), bytes(prefix.last_key()), length_of(prefix)},
+        {first_of(prefix), bytes(prefix.last_key()), length_of(prefix)},
         [&](const Row& row) { result.push_back(assignment_of(row)); });
     return result;
 }
@@ -57,12 +46,12 @@ std::vector<Assignment> overlapping(Database& database, const Prefix& prefix, co
 /// Moves a row to history.
 void end_assignment(Change& change, const Assignment& assignment, Instant ended) {
     change.database().query("DELETE FROM assignment WHERE first = $1 AND length = $2",
-                            {bytes(assignment.prefix.first_key()), length_of(assignment.prefix)});
+                            {first_of(assignment.prefix), length_of(assignment.prefix)});
     change.database().query(
         "INSERT INTO past_assignment (first, length, customer, since, until, ended, source)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        {bytes(assignment.prefix.first_key()), length_of(assignment.prefix), assignment.customer,
-         to_number(assignment.since), optional_value(assignment.until), to_number(ended), assignment.source});
+        {first_of(assignment.prefix), length_of(assignment.prefix), assignment.customer, to_number(assignment.since),
+         optional_value(assignment.until), to_number(ended), assignment.source});
 }
 
 void insert_assignment(Change& change, const Assignment& assignment, const std::vector<uint8_t>& lengths) {
@@ -74,7 +63,7 @@ void insert_assignment(Change& change, const Assignment& assignment, const std::
     }
     change.database().query(
         "INSERT INTO assignment (first, length, customer, since, until, source) VALUES ($1, $2, $3, $4, $5, $6)",
-        {bytes(prefix.first_key()), length_of(prefix), assignment.customer, to_number(assignment.since),
+        {first_of(prefix), length_of(prefix), assignment.customer, to_number(assignment.since),
          optional_value(assignment.until), assignment.source});
     change.record(Object::assignment, assignment.customer, prefix, nullptr, facts(assignment));
 }
@@ -84,9 +73,8 @@ bool move_until(Change& change, const Assignment& old, std::optional<Instant> un
     Assignment moved = old;
     moved.until = until;
     moved.source = change.source();
-    change.database().query(
-        "UPDATE assignment SET until = $3, source = $4 WHERE first = $1 AND length = $2",
-        {bytes(old.prefix.first_key()), length_of(old.prefix), optional_value(until), moved.source});
+    change.database().query("UPDATE assignment SET until = $3, source = $4 WHERE first = $1 AND length = $2",
+                            {first_of(old.prefix), length_of(old.prefix), optional_value(until), moved.source});
     change.record(Object::assignment, old.customer, old.prefix, facts(old), facts(moved));
     return true;
 }
@@ -148,10 +136,7 @@ Assigned assign(Change& change, std::string_view customer, const Prefix& prefix,
 }
 
 std::optional<Assignment> release(Change& change, const Prefix& prefix) {
-    std::optional<Assignment> held;
-    change.database().query(
-        "SELECT first, length, customer, since, until, source FROM assignment WHERE first = $1 AND length = $2",
-        {bytes(prefix.first_key()), length_of(prefix)}, [&](const Row& row) { held = assignment_of(row); });
+    std::optional<Assignment> held = find_assignment(change.database(), prefix);
     if (!held) return {};
     // One that is over may be so by a wrong clock only.
     end_assignment(change, *held, over(*held, change.time()) ? *held->until : change.time());
@@ -200,7 +185,7 @@ std::optional<Assignment> holder(Database& database, const Prefix& address, Inst
     for (uint8_t length : lengths_in_use(database, address.family())) {
         if (length > address.length()) continue;
         std::optional<Assignment> found;
-        database.query(sql, {to_number(at), bytes(address.widened(length).first_key()), int64_t{length}},
+        database.query(sql, {to_number(at), first_of(address.widened(length)), int64_t{length}},
                        [&](const Row& row) { found = assignment_of(row, true); });
         if (found) return found;
     }
@@ -211,10 +196,10 @@ std::vector<Assignment> held_within(Database& database, const Prefix& prefix, In
     std::vector<Assignment> result;
     const std::string sql =
         holding_at(" AND first BETWEEN $2 AND $3 AND length >= $4", ended_after(database, at), " LIMIT $5");
-    database.query(sql,
-                   {to_number(at), bytes(prefix.first_key()), bytes(prefix.last_key()), length_of(prefix),
-                    static_cast<int64_t>(limit)},
-                   [&](const Row& row) { result.push_back(assignment_of(row, true)); });
+    database.query(
+        sql,
+        {to_number(at), first_of(prefix), bytes(prefix.last_key()), length_of(prefix), static_cast<int64_t>(limit)},
+        [&](const Row& row) { result.push_back(assignment_of(row, true)); });
     return result;
 }
 

@@ -33,7 +33,7 @@ affected either.
 
 )";
 
-constexpr std::string_view why = R"(## Why
+constexpr std::string_view why_it_is_blocked = R"(## Why
 
 Customers send mail by submission (ports 587 and 465) to a mail provider. Port 25 is for mail servers among each other;
 on a consumer's line its traffic comes almost only from computers that malware uses to send spam. Blocking it there
@@ -42,7 +42,7 @@ protects the recipients, the customer, and the reputation of our addresses. This
 
 )";
 
-constexpr std::string_view exemptions = R"(## Who is exempt, and how to ask
+constexpr std::string_view who_is_exempt = R"(## Who is exempt, and how to ask
 
 Any customer who runs a mail server, or has another use for port 25, can be exempted on request, for all addresses of
 the line, IPv4 and IPv6. Ask customer support; state who asks and why. We record the request, its reason and its time.
@@ -50,7 +50,7 @@ An exemption ends after a stated time (usually a year) unless it is renewed, whe
 
 )";
 
-constexpr std::string_view records = R"(## What is recorded
+constexpr std::string_view what_is_recorded = R"(## What is recorded
 
 Attempts to use port 25 are counted per customer address. Neither contents nor a history of destinations are kept.
 )";
@@ -97,9 +97,9 @@ std::string disclosure(Database& database, Instant at) {
     text += addresses(pools(database));
     text += reachable(relays(database));
     text += what_is_not_blocked;
-    text += why;
-    text += exemptions;
-    text += records;
+    text += why_it_is_blocked;
+    text += who_is_exempt;
+    text += what_is_recorded;
     return text;
 }
 

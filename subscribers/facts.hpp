@@ -21,6 +21,10 @@ nlohmann::json facts(const Relay&);
 nlohmann::json facts(const Pool&);
 nlohmann::json facts(const Assignment&);
 nlohmann::json facts(const Exemption&);
+template <typename Object>
+nlohmann::json facts_or_null(const std::optional<Object>& object) {
+    return object ? facts(*object) : nlohmann::json();
+}
 nlohmann::json customer_facts(const std::string& customer, Instant since, const std::string& source);
 
 Relay relay_from(const nlohmann::json& facts);

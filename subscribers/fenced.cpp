@@ -13,16 +13,6 @@ namespace {
 
 constexpr const char* action_words[] = {"drop", "reject", "observe", "pass"};
 
-Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
-
-Relay relay_of(const Row& row) {
-    return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), std::string(row.text(3))};
-}
-Pool pool_of(const Row& row) {
-    return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), parse_action(row.text(3)),
-            std::string(row.text(4))};
-}
-
 bool exists(Database& database, std::string_view sql) {
     bool found = false;
     database.query(sql, {}, [&](const Row&) { found = true; });
@@ -66,7 +56,7 @@ bool remove_relay(Change& change, const Prefix& prefix) {
     const auto relay = find_relay(change.database(), prefix);
     if (!relay) return false;
     change.database().query("DELETE FROM relay WHERE first = $1 AND length = $2",
-                            {bytes(prefix.first_key()), length_of(prefix)});
+                            {first_of(prefix), length_of(prefix)});
     if (!exists(change.database(), "SELECT 1 FROM relay LIMIT 1") &&
         exists(change.database(), "SELECT 1 FROM pool WHERE action IN ('drop', 'reject') LIMIT 1")) {
         throw Refused(Refusal::conflict,
@@ -126,8 +116,7 @@ bool set_pool(Change& change, const Prefix& prefix, Action action) {
 bool remove_pool(Change& change, const Prefix& prefix) {
     const auto pool = find_pool(change.database(), prefix);
     if (!pool) return false;
-    change.database().query("DELETE FROM pool WHERE first = $1 AND length = $2",
-                            {bytes(prefix.first_key()), length_of(prefix)});
+    change.database().query("DELETE FROM pool WHERE first = $1 AND length = $2", {first_of(prefix), length_of(prefix)});
     change.record(Object::pool, {}, prefix, facts(*pool), nullptr);
     return true;
 }
@@ -151,7 +140,7 @@ std::optional<Prefix> past_pool_of(Database& database, const Prefix& prefix) {
     for (int length = prefix.length(); length > 0 && !found; --length) {
         const Prefix wider = prefix.widened(static_cast<uint8_t>(length));
         database.query("SELECT 1 FROM change WHERE first = $1 AND length = $2 AND object = 'pool' LIMIT 1",
-                       {bytes(wider.first_key()), length_of(wider)}, [&](const Row&) { found = wider; });
+                       {first_of(wider), length_of(wider)}, [&](const Row&) { found = wider; });
     }
     return found;
 }

@@ -81,7 +81,7 @@ std::optional<Seconds> parse_zone(Cursor& cursor) {
     return east ? offset : -offset;
 }
 
-[[noreturn]] void refuse(std::string_view text, std::string_view why) {
+[[noreturn]] void refuse_time(std::string_view text, std::string_view why) {
     throw Refused(Refusal::invalid, fmt::format("time {}: {}", quoted(text), why));
 }
 
@@ -98,12 +98,12 @@ Seconds machine_offset(Instant wall_clock) {
 [[noreturn]] void refuse_without_zone(std::string_view text, Instant wall_clock) {
     const std::string utc = format_instant(wall_clock);
     const Seconds offset = machine_offset(wall_clock);
-    if (offset == Seconds{0}) refuse(text, fmt::format("no zone; write {} if UTC is meant", utc));
+    if (offset == Seconds{0}) refuse_time(text, fmt::format("no zone; write {} if UTC is meant", utc));
     const auto size = std::chrono::abs(offset);
     const std::string local =
         fmt::format("{}{}{:02}:{:02}", utc.substr(0, utc.size() - 1), offset < Seconds{0} ? '-' : '+', size / hours(1),
                     size % hours(1) / minutes(1));
-    refuse(text, fmt::format("no zone; write {} if UTC is meant, or {} for this machine's zone", utc, local));
+    refuse_time(text, fmt::format("no zone; write {} if UTC is meant, or {} for this machine's zone", utc, local));
 }
 
 }  // namespace
@@ -112,16 +112,16 @@ Instant parse_instant(std::string_view text) {
     constexpr std::string_view form = "not a time as in RFC 3339; write it like 2027-01-01T00:00:00Z";
     Cursor cursor{text};
     const auto date = parse_date(cursor);
-    if (!date) refuse(text, form);
+    if (!date) refuse_time(text, form);
     if (cursor.rest.empty()) refuse_without_zone(text, *date);
-    if (!cursor.take('T') && !cursor.take('t') && !cursor.take(' ')) refuse(text, form);
+    if (!cursor.take('T') && !cursor.take('t') && !cursor.take(' ')) refuse_time(text, form);
     const auto clock = parse_clock(cursor);
-    if (!clock) refuse(text, form);
+    if (!clock) refuse_time(text, form);
     if (cursor.rest.empty()) refuse_without_zone(text, *date + *clock);
     const auto offset = parse_zone(cursor);
-    if (!offset || !cursor.rest.empty()) refuse(text, form);
+    if (!offset || !cursor.rest.empty()) refuse_time(text, form);
     const Instant result = *date + *clock - *offset;
-    if (result < first_instant || result > last_instant) refuse(text, "must lie in the years 1970 to 9999");
+    if (result < first_instant || result > last_instant) refuse_time(text, "must lie in the years 1970 to 9999");
     return result;
 }
 

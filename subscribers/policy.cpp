@@ -7,12 +7,11 @@
 #include <set>
 
 #include "subscribers/facts.hpp"
+#include "subscribers/rows.hpp"
 
 namespace smtpfence {
 
 namespace {
-
-Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
 
 std::vector<Prefix> relay_prefixes(Database& database) {
     std::vector<Prefix> result;
@@ -34,7 +33,7 @@ std::optional<Instant> right_of(Database& database, const Prefix& prefix, Instan
         "SELECT e.until, a.until FROM assignment a CROSS JOIN exemption e"
         " WHERE a.first = $1 AND a.length = $2 AND (a.until IS NULL OR a.until > $3)"
         " AND e.customer = a.customer AND e.revoked IS NULL AND e.until > $3",
-        {bytes(prefix.first_key()), length_of(prefix), to_number(now)},
+        {first_of(prefix), length_of(prefix), to_number(now)},
         [&](const Row& row) { until = std::min(to_instant(row.integer(0)), row.instant(1).value_or(Instant::max())); });
     return until;
 }
@@ -230,7 +229,7 @@ std::optional<Entry> last_entry(Database& database, Object object, std::string_v
     return entry;
 }
 std::optional<Entry> last_entry(Database& database, Object object, const Prefix& prefix) {
-    return last_entry(database, object, "c.first = $2 AND c.length = $3", bytes(prefix.first_key()), length_of(prefix));
+    return last_entry(database, object, "c.first = $2 AND c.length = $3", first_of(prefix), length_of(prefix));
 }
 std::optional<Entry> last_entry(Database& database, Object object, const std::string& customer) {
     return last_entry(database, object, "c.customer = $2", customer, {});

@@ -22,7 +22,7 @@ constexpr uint8_t network_bits(size_t i, uint8_t length) {
     return left <= 0 ? uint8_t{0} : static_cast<uint8_t>(0xff << (8 - left));
 }
 
-[[noreturn]] void refuse(std::string_view text, std::string_view why) {
+[[noreturn]] void refuse_prefix(std::string_view text, std::string_view why) {
     throw Refused(Refusal::invalid, fmt::format("prefix {}: {}", quoted(text), why));
 }
 
@@ -46,7 +46,7 @@ uint8_t parse_length(std::string_view text, std::string_view digits, Family fami
                       (digits.size() == 1 || digits[0] != '0');
     const int value = good ? std::stoi(std::string(digits)) : -1;
     if (value < 0 || value > bits(family)) {
-        refuse(text, fmt::format("the length after '/' must be a number from 0 to {}", bits(family)));
+        refuse_prefix(text, fmt::format("the length after '/' must be a number from 0 to {}", bits(family)));
     }
     return static_cast<uint8_t>(value);
 }
@@ -57,9 +57,10 @@ Prefix::Address parse_address(std::string_view text, const std::string& host, Fa
     // A NUL inside would end the text early for inet_pton.
     if (result == 1 && host.find('\0') == std::string::npos) return address;
     if (host.find('%') != std::string::npos)
-        refuse(text, "a zone has no place in a prefix: leave out '%' and the rest");
-    if (family == Family::v4 && has_leading_zero(host)) refuse(text, "leading zeros are ambiguous: leave them out");
-    refuse(text, "not an IPv4 or IPv6 address or prefix: write 100.64.3.7, 100.64.0.0/10 or 2001:db8::/56");
+        refuse_prefix(text, "a zone has no place in a prefix: leave out '%' and the rest");
+    if (family == Family::v4 && has_leading_zero(host))
+        refuse_prefix(text, "leading zeros are ambiguous: leave them out");
+    refuse_prefix(text, "not an IPv4 or IPv6 address or prefix: write 100.64.3.7, 100.64.0.0/10 or 2001:db8::/56");
 }
 
 }  // namespace
@@ -81,10 +82,11 @@ Prefix Prefix::parse(std::string_view text) {
         Address v4{};
         std::copy_n(address.begin() + 12, 4, v4.begin());
         const Prefix meant(Family::v4, v4, static_cast<uint8_t>(length - 96));
-        refuse(text, fmt::format("IPv4-mapped; write {}", meant.short_text()));
+        refuse_prefix(text, fmt::format("IPv4-mapped; write {}", meant.short_text()));
     }
     const Prefix prefix(family, address, length);
-    if (prefix.address_ != address) refuse(text, fmt::format("host bits are set; did you mean {}?", prefix.text()));
+    if (prefix.address_ != address)
+        refuse_prefix(text, fmt::format("host bits are set; did you mean {}?", prefix.text()));
     return prefix;
 }
 

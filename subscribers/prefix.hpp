@@ -40,6 +40,8 @@ public:
     const Address& address() const { return address_; }  ///< the first address
     Address last() const;                                ///< the last address
 
+    Prefix first_address() const { return {family_, address_, bits(family_)}; }
+
     bool is_address() const { return length_ == bits(family_); }
     bool contains(const Prefix& other) const;  ///< same family, equal or narrower
     bool overlaps(const Prefix& other) const { return contains(other) || other.contains(*this); }

@@ -37,11 +37,6 @@ bool same(const json& a, const json& b) { return without_since(a) == without_sin
 
 json parsed(const Row& row, int column) { return row.null(column) ? json() : json::parse(row.text(column)); }
 
-template <typename T>
-json facts_or_null(const std::optional<T>& object) {
-    return object ? facts(*object) : json();
-}
-
 std::string label(const Step& step) {
     if (step.object == Object::exemption) return "the exemption of customer " + quoted(step.customer.value_or(""));
     return fmt::format("{} {}", word(step.object), step.prefix ? step.prefix->text() : "");

@@ -272,19 +272,19 @@ bool forget_history(Database& database, Instant before) {
     // A follower may still ask what ended within the last hour (policy.cpp).
     const Instant until = std::min(before, now() - Seconds(2 * hour_seconds));
     constexpr std::string_view statements[] = {
-        "DELETE FROM past_assignment WHERE number IN"
-        " (SELECT number FROM past_assignment WHERE ended < $1 LIMIT $2)",
-        "DELETE FROM assignment WHERE (first, length) IN"
-        " (SELECT first, length FROM assignment WHERE until < $1 LIMIT $2)",
-        "DELETE FROM attempt WHERE (hour, address, customer) IN"
-        " (SELECT hour, address, customer FROM attempt WHERE hour < $1 - 3600 LIMIT $2)",
-        "DELETE FROM apply_request WHERE number IN"
-        " (SELECT number FROM apply_request WHERE time < $1 LIMIT $2)",
+        R"(DELETE FROM past_assignment WHERE number IN
+            (SELECT number FROM past_assignment WHERE ended < $1 LIMIT $2))",
+        R"(DELETE FROM assignment WHERE (first, length) IN
+            (SELECT first, length FROM assignment WHERE until < $1 LIMIT $2))",
+        R"(DELETE FROM attempt WHERE (hour, address, customer) IN
+            (SELECT hour, address, customer FROM attempt WHERE hour < $1 - 3600 LIMIT $2))",
+        R"(DELETE FROM apply_request WHERE number IN
+            (SELECT number FROM apply_request WHERE time < $1 LIMIT $2))",
         // An enlisted router that is behind still needs them; one that only `apply` writes has until then.
-        "DELETE FROM confirmation WHERE revision IN"
-        " (SELECT confirmation.revision FROM confirmation JOIN revision ON revision.number = confirmation.revision"
-        " WHERE revision.time < $1"
-        " AND confirmation.revision <= coalesce((SELECT min(revision) FROM router), confirmation.revision) LIMIT $2)",
+        R"(DELETE FROM confirmation WHERE revision IN
+            (SELECT confirmation.revision FROM confirmation JOIN revision ON revision.number = confirmation.revision
+             WHERE revision.time < $1
+             AND confirmation.revision <= coalesce((SELECT min(revision) FROM router), confirmation.revision) LIMIT $2))",
     };
     bool more = false;
     for (std::string_view statement : statements) {

@@ -6,23 +6,6 @@ namespace smtpfence {
 
 namespace {
 
-Value first_of(const Prefix& prefix) { return bytes(prefix.first_key()); }
-Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
-
-template <typename Object>
-nlohmann::json facts_or_null(const std::optional<Object>& object) {
-    return object ? facts(*object) : nlohmann::json();
-}
-
-Assignment assignment_of(const Row& row) {
-    return {Prefix::from_key(row.blob(0), row.integer(1)),
-            std::string(row.text(2)),
-            to_instant(row.integer(3)),
-            row.instant(4),
-            std::string(row.text(5)),
-            {}};
-}
-
 // A row that is over goes to history before another one takes its place.
 void move_over_to_past(Change& change, const Prefix& prefix) {
     change.database().query(
@@ -36,21 +19,35 @@ void move_over_to_past(Change& change, const Prefix& prefix) {
 
 }  // namespace
 
+Relay relay_of(const Row& row) {
+    return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), std::string(row.text(3))};
+}
+
+Pool pool_of(const Row& row) {
+    return {Prefix::from_key(row.blob(0), row.integer(1)), row.optional_text(2), parse_action(row.text(3)),
+            std::string(row.text(4))};
+}
+
+Assignment assignment_of(const Row& row, bool ended) {
+    return {Prefix::from_key(row.blob(0), row.integer(1)),
+            std::string(row.text(2)),
+            to_instant(row.integer(3)),
+            row.instant(4),
+            std::string(row.text(5)),
+            ended ? row.instant(6) : std::nullopt};
+}
+
 std::optional<Relay> find_relay(Database& database, const Prefix& prefix) {
     std::optional<Relay> found;
-    database.query("SELECT note, source FROM relay WHERE first = $1 AND length = $2",
-                   {first_of(prefix), length_of(prefix)}, [&](const Row& row) {
-                       found = Relay{prefix, row.optional_text(0), std::string(row.text(1))};
-                   });
+    database.query("SELECT first, length, note, source FROM relay WHERE first = $1 AND length = $2",
+                   {first_of(prefix), length_of(prefix)}, [&](const Row& row) { found = relay_of(row); });
     return found;
 }
 
 std::optional<Pool> find_pool(Database& database, const Prefix& prefix) {
     std::optional<Pool> found;
-    database.query("SELECT name, action, source FROM pool WHERE first = $1 AND length = $2",
-                   {first_of(prefix), length_of(prefix)}, [&](const Row& row) {
-                       found = Pool{prefix, row.optional_text(0), parse_action(row.text(1)), std::string(row.text(2))};
-                   });
+    database.query("SELECT first, length, name, action, source FROM pool WHERE first = $1 AND length = $2",
+                   {first_of(prefix), length_of(prefix)}, [&](const Row& row) { found = pool_of(row); });
     return found;
 }
 

@@ -7,6 +7,15 @@
 
 namespace smtpfence {
 
+/// The two columns of a prefix.
+inline Value first_of(const Prefix& prefix) { return bytes(prefix.first_key()); }
+inline Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
+
+Relay relay_of(const Row&);  ///< from columns first, length, note, source
+Pool pool_of(const Row&);    ///< from columns first, length, name, action, source
+Assignment assignment_of(const Row&,
+                         bool ended = false);  ///< from first, length, customer, since, until, source, ended
+
 std::optional<Relay> find_relay(Database&, const Prefix&);
 std::optional<Pool> find_pool(Database&, const Prefix&);
 /// The row of exactly this prefix, also when its `until` is over.

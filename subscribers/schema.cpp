@@ -220,12 +220,12 @@ constexpr std::string_view version_2[] = {
     ) STRICT)",
 };
 
-struct Step {
+struct VersionStep {
     int to;
     std::span<const std::string_view> statements;
 };
 // Each step leads from the version before it.
-constexpr Step steps[] = {{1, version_1}, {2, version_2}};
+constexpr VersionStep steps[] = {{1, version_1}, {2, version_2}};
 
 }  // namespace
 
@@ -248,7 +248,7 @@ Migration migrate(Database& database) {
                                 fmt::format("{} has schema version {}, this program knows {}: update smtpfence",
                                             database.name(), from, schema_version));
         }
-        for (const Step& step : steps) {
+        for (const VersionStep& step : steps) {
             if (step.to <= from) continue;
             for (std::string_view statement : step.statements) database.query(statement, {});
             database.set_schema_version(step.to);

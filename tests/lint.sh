@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What machines can check about the sources; ./dev lint installs the tools and calls this. Every finding is printed; the
-# exit code is 1 when there was one. With files as arguments clang-tidy reads only those.
+# exit code is 1 when there was one. With files as arguments clang-tidy reads only those; else what the release build
+# compiles, several sources at once, because most of its time goes into the libraries' headers.
 # shellcheck disable=SC2317 # check and note call the functions by name
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -71,9 +72,12 @@ without_unit_test() {
 
 long_files() { sources | xargs wc -l | awk '$1 > 400 && $2 != "total" { print "   " $2 ": " $1 " lines" }'; }
 
+# What the release build compiles for the program itself.
+compiled() { sed -nE 's/.*"file": "(.*)".*/\1/p' build/release/compile_commands.json | grep -E '/smtpfence_[a-z]+\.dir/|/controller/main\.cpp$'; }
+
 analysed() {
     local files=("$@")
-    [ "${#files[@]}" -gt 0 ] || mapfile -t files < <(find "${folders[@]}" -name '*.cpp' | sort)
+    [ "${#files[@]}" -gt 0 ] || mapfile -t files < <(compiled)
     printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/release |&
         grep -vE '^[0-9]+ warnings? (and [0-9]+ errors? )?(generated|treated)|^Suppressed|^Use -header-filter'
 }
