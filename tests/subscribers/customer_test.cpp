@@ -135,7 +135,7 @@ TEST_CASE("customer: what is over can be released, as it may be over by a wrong 
         CHECK(release(change, "100.64.3.0/28"_p)->customer == "c1");
         CHECK_FALSE(release(change, "100.64.3.0/28"_p));
     });
-    CHECK(log_of(*database, 2) == std::vector<std::string>{"assignment c1 100.64.3.0/28 removed"});
+    CHECK(log_of(*database, 2) == std::vector<std::string>{"assignment c1 100.64.3.0/28 ended"});
     CHECK(holder(*database, "100.64.3.7"_p, now() - Seconds(10))->customer == "c1");  // as history has it
 }
 
