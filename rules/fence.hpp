@@ -34,7 +34,11 @@ enum class KeyKind : uint8_t { ipv4, ipv6, interface };
 struct Key {
     std::array<uint8_t, 16> bytes{};
     uint8_t length = 0;
-    friend auto operator<=>(const Key&, const Key&) = default;
+    friend std::strong_ordering operator<=>(const Key& a, const Key& b) {
+        const std::strong_ordering addresses = order(a.bytes, b.bytes);
+        return addresses != 0 ? addresses : a.length <=> b.length;
+    }
+    friend bool operator==(const Key&, const Key&) = default;
 };
 Key to_key(const Prefix&);
 Prefix to_prefix(const Key&, KeyKind);  ///< for ipv4 and ipv6 only

@@ -120,21 +120,18 @@ std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string
 bool confirm(NetlinkSocket& socket, const std::string& name, Elements& expected) {
     if (expected.empty() || !element_count(socket, name).elements) return false;
     std::vector<Key> keys;
-    for (auto next = expected.begin(); next != expected.end();) {
+    for (auto element = expected.begin(); element != expected.end();) {
         keys.clear();
-        auto element = next;
-        for (; element != expected.end() && keys.size() < asked_at_once; ++element) keys.push_back(element->first);
-        const bool last = element == expected.end();
-        const auto held = held_elements(socket, name, keys);
-        for (size_t i = 0; i < keys.size(); ++i) {
-            const auto asked = expected.find(keys[i]);
-            if (held[i]) {
-                asked->second = *held[i];
+        for (auto next = element; next != expected.end() && keys.size() < asked_at_once; ++next)
+            keys.push_back(next->first);
+        for (const std::optional<Held>& held : held_elements(socket, name, keys)) {
+            if (held) {
+                element->second = *held;
+                ++element;
             } else {
-                expected.erase(asked);
+                element = expected.erase(element);
             }
         }
-        next = last ? expected.end() : expected.upper_bound(keys.back());
     }
     // What has ended is counted until the kernel collects it.
     for (int counting = 0; counting < most_readings; ++counting) {

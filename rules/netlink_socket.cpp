@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -15,8 +17,9 @@ namespace smtpfence {
 namespace {
 
 constexpr int receive_limit = 64 << 20;          // replies of the largest transaction
-constexpr size_t first_buffer_size = 256 << 10;  // the kernel dumps in pieces of 32 KiB
-constexpr size_t send_margin = 64 << 10;         // of the send limit, for the kernel's own use
+constexpr size_t first_buffer_size = 256 << 10;  // the kernel dumps in pieces of 32 KiB, and answers in small ones
+constexpr size_t answers_at_once = 64;
+constexpr size_t send_margin = 64 << 10;  // of the send limit, for the kernel's own use
 
 [[noreturn]] void fail(int code, const std::string& what) {
     throw KernelError(code, "netlink socket", "netlink socket: " + what + ": " + std::strerror(code));
@@ -142,22 +145,46 @@ std::string_view NetlinkSocket::receive(bool wait, bool& lost) {
     }
 }
 
+std::span<const std::string_view> NetlinkSocket::receive_answers() {
+    std::array<iovec, answers_at_once> places;
+    std::array<mmsghdr, answers_at_once> headers{};
+    for (size_t i = 0; i < answers_at_once; ++i) {
+        places[i] = {buffer_.get() + i * answer_size_, answer_size_};
+        headers[i].msg_hdr.msg_iov = &places[i];
+        headers[i].msg_hdr.msg_iovlen = 1;
+    }
+    int count = -1;
+    do {
+        count = recvmmsg(descriptor_, headers.data(), answers_at_once, MSG_WAITFORONE | MSG_TRUNC, nullptr);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) fail(errno, errno == ENOBUFS ? "an answer was lost" : "receiving failed");
+    answers_.clear();
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+        if (headers[i].msg_len > answer_size_) {
+            answer_size_ = NLMSG_ALIGN(headers[i].msg_len);  // this one is cut; the next of its kind is not
+            reserve(std::max(buffer_size_, answers_at_once * answer_size_));
+            fail(ENOBUFS, "an answer was lost");
+        }
+        answers_.emplace_back(static_cast<const char*>(places[i].iov_base), headers[i].msg_len);
+    }
+    return answers_;
+}
+
 int NetlinkSocket::ask(const std::string& message, const Each& each) {
     const uint32_t sequence = first_sequence(message);
     send(message);
     std::optional<int> answer;
     while (!answer) {
-        bool lost = false;
-        const std::string_view datagram = receive(true, lost);
-        if (lost) fail(ENOBUFS, "an answer was lost");
-        each_message(datagram, [&](const nlmsghdr& part) {
-            if (part.nlmsg_seq != sequence) return;
-            if (part.nlmsg_type == NLMSG_ERROR) {
-                answer = parse_error(part).error;
-            } else {
-                each(part);
-            }
-        });
+        for (const std::string_view datagram : receive_answers()) {
+            each_message(datagram, [&](const nlmsghdr& part) {
+                if (part.nlmsg_seq != sequence) return;
+                if (part.nlmsg_type == NLMSG_ERROR) {
+                    answer = parse_error(part).error;
+                } else {
+                    each(part);
+                }
+            });
+        }
     }
     return *answer;
 }

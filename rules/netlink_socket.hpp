@@ -10,7 +10,9 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace smtpfence {
@@ -55,6 +57,9 @@ private:
     void send(const std::string& bytes);
     /// One datagram; empty: nothing there (only when `wait` is false), or replies were lost (`lost`).
     std::string_view receive(bool wait, bool& lost);
+    /// The datagrams that are there, at least one; valid until the next call. Throws KernelError ENOBUFS when one was
+    /// lost.
+    std::span<const std::string_view> receive_answers();
 
     int descriptor_ = -1;
     uint32_t port_ = 0;
@@ -62,6 +67,8 @@ private:
     size_t send_limit_ = 0;
     std::unique_ptr<char[]> buffer_;  ///< what no answer fills takes no memory
     size_t buffer_size_ = 0;
+    size_t answer_size_ = 4096;              ///< of which the buffer holds as many as are received at once
+    std::vector<std::string_view> answers_;  ///< in the buffer
     std::chrono::milliseconds clock_;
 };
 

@@ -5,9 +5,12 @@
 //   p.text();                                     // "100.64.3.7/32"
 //   Prefix::parse("100.64.0.0/10").contains(p);   // true
 
+#include <endian.h>
+
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +22,15 @@ enum class Family : uint8_t { v4 = 4, v6 = 6 };
 
 /// Bits in an address of the family: 32 or 128.
 constexpr uint8_t bits(Family family) { return family == Family::v4 ? 32 : 128; }
+
+/// The order of addresses, as their bytes' own but without a call: a million of them are sorted at a start.
+inline std::strong_ordering order(const std::array<uint8_t, 16>& a, const std::array<uint8_t, 16>& b) {
+    uint64_t left[2], right[2];
+    std::memcpy(left, a.data(), sizeof left);
+    std::memcpy(right, b.data(), sizeof right);
+    if (left[0] != right[0]) return be64toh(left[0]) <=> be64toh(right[0]);
+    return be64toh(left[1]) <=> be64toh(right[1]);
+}
 
 class Prefix {
 public:
@@ -61,7 +73,12 @@ public:
     static Prefix from_key(std::string_view first_key, int64_t length);
 
     /// Order: IPv4 before IPv6, then address, then the wider first.
-    friend auto operator<=>(const Prefix&, const Prefix&) = default;
+    friend std::strong_ordering operator<=>(const Prefix& a, const Prefix& b) {
+        if (a.family_ != b.family_) return a.family_ <=> b.family_;
+        const std::strong_ordering addresses = order(a.address_, b.address_);
+        return addresses != 0 ? addresses : a.length_ <=> b.length_;
+    }
+    friend bool operator==(const Prefix&, const Prefix&) = default;
 
 private:
     Family family_ = Family::v4;

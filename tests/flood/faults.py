@@ -220,7 +220,7 @@ def refuse_disk(rig, calls):
 def refuse_netlink(rig, error, number):
     """The kernel's answer number `number` is lost, or its receipt is interrupted."""
     with rig.ledger.fault(f"{error} from the netlink socket") as row:
-        with Tracer(rig.edge, f"recvmsg,recvfrom:error={error}:when={number}"):
+        with Tracer(rig.edge, f"recvmsg,recvfrom,recvmmsg:error={error}:when={number}"):
             with rig.churn.lock:
                 rig.edge.load(rig.edge.batch(rig.dice))
             started = time.monotonic()

@@ -9,7 +9,7 @@ from service_test import ServiceCase
 from tracer import Tracer
 
 ERRORS = ("ENOBUFS", "EAGAIN", "EINTR", "ERESTART")
-CALLS = ("sendto", "recvfrom")
+CALLS = ("sendto", "recvfrom", "recvmmsg")
 FULL = 4096  # what a set for exemptions declares first
 CUSTOMER, ADDRESS = "answered", "100.64.60.1"
 

@@ -75,7 +75,7 @@ class Faults:
     def killed_in_a_pass(self, dice):
         """At one of its calls to the kernel or the disk."""
         walker = self.walker
-        call, number = dice.choice(("sendto", "fdatasync", "pwrite64", "write", "recvfrom")), dice.randrange(1, 6)
+        call, number = dice.choice(("sendto", "fdatasync", "pwrite64", "write", "recvfrom,recvmmsg")), dice.randrange(1, 6)
         walker.note(f"service: SIGKILL at its {call} number {number} from now on")
         with Tracer(walker, f"{call}:signal=KILL:when={number}"):
             self.some_commands(dice)
@@ -181,7 +181,7 @@ class Faults:
     def refused_calls(self, dice):
         """What the kernel answers is an error, once or a few times running."""
         walker = self.walker
-        call, first = dice.choice(("sendto", "recvfrom", "sendto,recvfrom")), dice.randrange(1, 4)
+        call, first = dice.choice(("sendto", "recvfrom,recvmmsg", "sendto,recvfrom,recvmmsg")), dice.randrange(1, 4)
         error = dice.choice(("EPERM", "ENOBUFS", "EAGAIN", "EINTR", "ERESTART", "ENOMEM"))
         injection = f"{call}:error={error}:when={first}..{first + dice.randrange(3)}"
         walker.note(f"service: {injection}")
