@@ -1,8 +1,6 @@
-#!/usr/bin/python3
 """The database at size: bulk import beside the sqlite3 shell's own, export, and the commands that support staff wait for.
 
-measure(table, folder, program, rows) adds its rows to a Table (rows.py) by table.add(); by itself, as
-`tests/bench/database.py [ROWS]`, it prints them. Seconds are those of whole processes.
+Seconds are those of whole processes.
 
 The shell's .import gets exactly the rows that our import writes (customers, assignments, their change log) into the same
 tables with the same indexes, in the same order. It reads text only, and an empty field is no NULL to it. So its schema is
@@ -16,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from router import PROGRAM
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
 FIELD, RECORD = "\x1f", "\x1e"  # the separators of .mode ascii
@@ -79,9 +79,9 @@ def write_files(folder, rows):
             changes.write(FIELD.join(("1", str(2 * number + 2), "assignment", who, key(number), "32", "", held)) + RECORD)
 
 
-def shell_schema(database):
+def shell_schema(file):
     """Our schema as the shell's .import can fill it."""
-    schema = subprocess.run(["sqlite3", database, ".schema --nosys"], capture_output=True, text=True, check=True).stdout
+    schema = subprocess.run(["sqlite3", file, ".schema --nosys"], capture_output=True, text=True, check=True).stdout
     schema = re.sub(r"\bBLOB\b", "TEXT", schema)
     schema = schema.replace("STRICT, WITHOUT ROWID", "WITHOUT ROWID").replace(") STRICT;", ");")
     return re.sub(r"WHERE (\w+) IS NOT NULL", r"WHERE \1 <> ''", schema)
@@ -99,17 +99,17 @@ def shell_import(folder, schema, tables):
     return Timed("sqlite3", path, text=script + "".join(f".import {folder}/{table} {table}\n" for table in tables))
 
 
-def imports(table, folder, program, rows):
+def imports(table, folder, rows):
     """Ours, then the shell with all of our rows, then without the change log."""
-    database = f"{folder}/ours.db"
-    run = [program, "--database", "sqlite:" + database]
+    file = f"{folder}/ours.db"
+    run = [PROGRAM, "--database", "sqlite:" + file]
     Timed(*run, "init")
-    schema = shell_schema(database)
+    schema = shell_schema(file)
     ours = Timed(*run, "import", f"{folder}/records.jsonl", "--format", "jsonl")
     whole = shell_import(folder, schema, ("customer", "assignment", "change"))
-    check_same(database, f"{folder}/shell.db")
+    check_same(file, f"{folder}/shell.db")
     bare = shell_import(folder, schema, ("customer", "assignment"))
-    size = os.path.getsize(database)
+    size = os.path.getsize(file)
     what = f"import of {rows:,} assignments"
     table.add(what, "rows/s", 0, rows / ours.seconds, peer="sqlite3 .import of the same rows", theirs=rows / whole.seconds,
               goal="half", how="whole processes, JSON lines against .mode ascii; the same tables, indexes and change log")
@@ -159,31 +159,9 @@ def point_commands(table, run, rows):
                   goal="ms", how=f"whole processes, {COMMAND_TURNS} in turn")
 
 
-def measure(table, folder, program, rows):
-    """All rows of this page; `folder` is empty and has room for 2 kB a row."""
+def database(table, folder, rows):
+    """`rows` assignments in a database in `folder`, which needs room for 2 kB each."""
     write_files(folder, rows)
-    run = imports(table, folder, program, rows)
+    run = imports(table, folder, rows)
     exports(table, run, rows)
     point_commands(table, run, rows)
-
-
-class Printed:
-    """What measure() adds, as lines."""
-
-    @staticmethod
-    def add(what, unit, _size, ours, *, peer="", theirs=None, goal="", how="", spread=None):
-        ratio = f"{ours / theirs:.2f}" if theirs else ""
-        around = f" ({spread[0]:.4g} to {spread[1]:.4g})" if spread else ""
-        their = f"{peer} {theirs:,.0f}" if theirs else ""
-        print(f"| {what}, {unit} | {ours:,.4g}{around} | {their} | {ratio} | {goal} | {how} |", flush=True)
-
-
-def main():
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
-    program = os.path.realpath(os.environ.get("SMTPFENCE", os.path.join(os.path.dirname(__file__), "../../build/release/smtpfence")))
-    with tempfile.TemporaryDirectory(prefix="smtpfence-bench-") as folder:
-        measure(Printed, folder, program, rows)
-
-
-if __name__ == "__main__":
-    main()

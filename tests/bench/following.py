@@ -1,11 +1,11 @@
-"""Following: many changes in one import, verification, imports."""
+"""Following: many changes in one import, and verification."""
 
 import signal
 import time
 
 from generation import generation
-from namespaces import Measured, Namespace
-from router import PATIENCE, Router
+from namespaces import Measured
+from router import PATIENCE
 
 
 def burst(table, router, changes):
@@ -46,32 +46,3 @@ def verification(table, router):
               goal="1" if size >= 1_000_000 else "",
               how="the service's CPU seconds after SIGHUP, in steps of 10 ms; nft's whole time")
 
-
-def imports(table, folder, rows):
-    """Assignments from JSON lines into an empty database, beside the sqlite3 shell's own import of the same rows."""
-    router = Router(f"{folder}/import", 0, 0)
-    records, values = f"{folder}/import.jsonl", f"{folder}/import.csv"
-    with open(records, "w", encoding="utf-8") as out, open(values, "w", encoding="utf-8") as plain:
-        for number in range(rows):
-            address = f"{20 + number // 16777216}.{number // 65536 % 256}.{number // 256 % 256}.{number % 256}"
-            out.write(f'{{"op":"assign","customer":"line{number}","prefix":"{address}"}}\n')
-            plain.write(f"line{number},{number}\n")
-    ours = router.imported(records)
-    shell = sqlite_import(folder, values)
-    table.add(f"import of {rows:,} assignments", "rows/s", 0, rows / ours.seconds, peer="sqlite3 .import",
-              theirs=rows / shell, goal="half", how="JSON lines; the shell's rows take the same two tables and indexes")
-    table.add(f"import of {rows:,} assignments, peak memory", "MB", 0, ours.megabytes, how="GNU time")
-
-
-def sqlite_import(folder, values):
-    """Seconds in which the shell puts the same customers and assignments into a database of the same schema, without
-    the change log. Its import makes text, so it goes through a table in memory into the typed ones."""
-    router = Router(f"{folder}/shell", 0, 0)
-    path = f"{folder}/shell.sql"
-    with open(path, "w", encoding="utf-8") as out:
-        out.write(".bail on\nPRAGMA foreign_keys = ON;\nCREATE TEMP TABLE line (customer TEXT, number INTEGER);\n"
-                  f".mode csv\n.import {values} line\nBEGIN;\nINSERT INTO customer SELECT customer, 0 FROM line;\n"
-                  "INSERT INTO assignment SELECT CAST(printf('%05x', number) AS BLOB), 32, customer, 0, NULL, 'import' "
-                  "FROM line;\nCOMMIT;\n")
-    with open(path, "rb") as lines:
-        return Measured(Namespace(), "sqlite3", router.file, stdin=lines).seconds
