@@ -31,6 +31,8 @@ class Connection:
         listener.close()
         self.sender.settimeout(None)
         self.wanted, self.done = 0, threading.Semaphore(0)
+
+    def begin(self):
         threading.Thread(target=self.drain, daemon=True).start()
 
     def drain(self):
@@ -57,7 +59,10 @@ def bulk(table, routers, turns):
     os.truncate(source, CHUNK)
     connections = {"no table": Connection(Namespace()), "the same twice": Connection(Namespace()),
                    **{size: Connection(namespace) for size, namespace in routers.items()}}
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})  # the threads come after
     for connection in connections.values():
+        connection.begin()
         connection.seconds(source)
     shares = {name: [] for name in connections}
     for _ in range(turns):
@@ -70,7 +75,8 @@ def bulk(table, routers, turns):
         same = name == "the same twice"
         table.add("bulk TCP: throughput" + (", without a table twice" if same else ""), "% of no table",
                   0 if same else name, middle, spread=(low, high), goal="" if same else "99",
-                  how=f"{CHUNK >> 20} MB at a time over one connection, in turn; in brackets the quartiles")
+                  how=f"{CHUNK >> 20} MB at a time over one connection, all on one CPU, in turn; in brackets the quartiles")
     for connection in connections.values():
         connection.sender.close()
     os.close(source)
+    os.sched_setaffinity(0, processors)

@@ -27,10 +27,11 @@ class Timed:
     unless that went to a file. GNU time starts it, which is small: the kernel counts what a process was before its exec."""
 
     def __init__(self, *command, text=None, to=None):
-        with tempfile.NamedTemporaryFile("r") as usage:
+        with tempfile.NamedTemporaryFile("r") as usage, tempfile.TemporaryFile("w+") as errors:
             started = time.perf_counter()
             process = subprocess.Popen(["/usr/bin/time", "--quiet", "--format=%M %U %S", "--output=" + usage.name, *command],
-                                       stdin=subprocess.PIPE if text else subprocess.DEVNULL, stdout=subprocess.PIPE)
+                                       stdin=subprocess.PIPE if text else subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                       stderr=errors)
             if text:
                 process.stdin.write(text.encode())
                 process.stdin.close()
@@ -45,7 +46,8 @@ class Timed:
             process.wait()
             self.seconds = time.perf_counter() - started
             if process.returncode != 0:
-                sys.exit(f"bench: {' '.join(command)[:200]}: exit {process.returncode}")
+                errors.seek(0)
+                sys.exit(f"bench: {' '.join(command)[:200]}: exit {process.returncode}: {errors.read()[:2000]}")
             memory, user, system = usage.read().split()
             self.megabytes, self.cpu = int(memory) / 1024, float(user) + float(system)
 
