@@ -13,6 +13,7 @@
 
 #include "controller/digest.hpp"
 #include "subscribers/error.hpp"
+#include "subscribers/ownership.hpp"
 
 namespace smtpfence {
 
@@ -206,8 +207,9 @@ void LastGood::synchronise() {
 
 void LastGood::write_whole(const Fence& fence, const Openings& openings, Revision revision, Instant now) {
     const std::filesystem::path fresh = directory_ / "fence.new";
-    Descriptor file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (file.number() < 0) fail(fresh, "created");
+    if (unlink(fresh.c_str()) != 0 && errno != ENOENT) fail(fresh, "replaced");
+    Descriptor file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (file.number() < 0 || !give_to_owner(file.number(), directory_)) fail(fresh, "created");
     Digest digest;
     size_t length = 0;
     std::string buffer = std::string(snapshot_magic) + record_header(0, std::string(64, '0'));

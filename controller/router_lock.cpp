@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "subscribers/error.hpp"
+#include "subscribers/ownership.hpp"
 
 namespace smtpfence {
 
@@ -31,7 +32,14 @@ RouterLock::RouterLock(const std::string& state_directory) {
     std::filesystem::create_directories(state_directory, error);
     if (error) throw std::system_error(error, "state_directory " + state_directory + " can't be created");
     const std::string path = lock_path(state_directory);
-    descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    constexpr int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+    descriptor_ = open(path.c_str(), flags | O_CREAT | O_EXCL, 0644);
+    if (descriptor_ >= 0 && !give_to_owner(descriptor_, state_directory)) {
+        const int reason = errno;
+        close(descriptor_);
+        throw std::system_error(reason, std::generic_category(), path + " can't be given to the service's user");
+    }
+    if (descriptor_ < 0 && errno == EEXIST) descriptor_ = open(path.c_str(), flags);
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), path + " can't be opened");
     if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
         const long pid = holder_pid(descriptor_);

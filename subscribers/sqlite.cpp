@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "subscribers/file_watch.hpp"
+#include "subscribers/ownership.hpp"
 #include "subscribers/schema.hpp"
 #include "subscribers/sqlite_failure.hpp"
 #include "subscribers/sqlite_statement.hpp"
@@ -165,7 +166,9 @@ void Sqlite::create_file() const {
         fail_to_open(errno);
     }
     fchmod(file, 0640);
+    const int reason = give_to_owner(file, folder) ? 0 : errno;
     close(file);
+    if (reason != 0) fail_to_open(reason);
 }
 
 /// Before SQLite looks, for a plainer message.

@@ -4,13 +4,14 @@ and what --wait says while the service runs."""
 import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import time
 import unittest
 
-from program import CHANGES, CONFLICT, DENIED, FAILED, NOT_ENFORCED, NOT_FOUND, PATIENCE, ServiceCase
+from program import CHANGES, CONFLICT, DENIED, FAILED, NOT_ENFORCED, NOT_FOUND, PATIENCE, PROGRAM, ServiceCase
 
 CLONE_NEWNET = 0x40000000
 WITHOUT_RIGHT = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
@@ -224,6 +225,53 @@ class Run(KernelCase):
         watch.send_signal(signal.SIGINT)
         self.assertEqual(watch.wait(PATIENCE), -signal.SIGINT)
         os.close(ours)
+
+
+class OwnUser(KernelCase):
+    """The service as a user with CAP_NET_ADMIN and nothing else, in directories of his, where root gives commands, too."""
+    USER = 65534
+    AS_SERVICE = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all,+net_admin",
+                  "--ambient-caps=+net_admin", "--bounding-set=-all,+net_admin")
+
+    def setUp(self):
+        super().setUp()
+        for name in os.listdir(self.folder):
+            if name.startswith("subscribers.db"):
+                os.unlink(self.path(name))
+        os.mkdir(self.path("state"))
+        for folder in (self.folder, self.path("state")):
+            os.chown(folder, self.USER, self.USER)
+        self.run_program("init")
+        self.populate()
+        self.program = shutil.copy(PROGRAM, self.path("program"))  # the other one's folder may be root's alone
+
+    def owners(self):
+        files = [os.path.join(folder, name) for folder, _, names in os.walk(self.folder) for name in names
+                 if folder != self.folder or name.startswith("subscribers.db")]
+        return {os.path.basename(file): os.stat(file).st_uid for file in files}
+
+    def test_what_root_leaves_is_the_users(self):
+        self.run_program("apply")
+        owners = self.owners()
+        self.assertLessEqual({"subscribers.db", "fence", "lock"}, set(owners))
+        self.assertEqual(set(owners.values()), {self.USER}, owners)
+
+    def test_both_write(self):
+        self.run_program("apply")
+        self.start((*self.AS_SERVICE, self.program))
+        self.run_program("exempt", "grant", "c1", "--reason", "x", "--wait", "20s")
+        self.run_program("exempt", "revoke", "c1", "--reason", "y", "--wait", "20s")
+        self.run_program("check")
+        self.assertEqual(set(self.owners().values()), {self.USER}, self.owners())
+        self.assertNotIn("denied", self.journal())
+        status, = self.listed("status")
+        self.assertFalse(status["error"])
+
+    def test_the_user_restores(self):
+        self.run_program("apply")
+        nft("delete", "table", "inet", "smtpfence")
+        self.run_program("restore", wrapper=(*self.AS_SERVICE, "--"), program=self.program)
+        self.assertIn("100.64.0.0/10", nft("list", "map", "inet", "smtpfence", "pool4"))
 
 
 class Waiting(KernelCase):

@@ -51,7 +51,7 @@ class ProgramCase(unittest.TestCase):
             file.write(content if isinstance(content, bytes) else content.encode())
         return self.path(name)
 
-    def call(self, *arguments, wrapper=(), environment=None, **options):
+    def call(self, *arguments, wrapper=(), program=PROGRAM, environment=None, **options):
         """Runs the program to its end, whatever its exit code."""
         own = dict(self.environment, **(environment or {}))
         if self.database_url and "SMTPFENCE_DATABASE" not in own:
@@ -61,7 +61,7 @@ class ProgramCase(unittest.TestCase):
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("encoding", "utf-8")
-        return Result(subprocess.run([*wrapper, PROGRAM, *arguments], env=own, timeout=PATIENCE, check=False, **options))
+        return Result(subprocess.run([*wrapper, program, *arguments], env=own, timeout=PATIENCE, check=False, **options))
 
     def run_program(self, *arguments, code=DONE, **options):
         """Runs the program; another exit code fails the test. What is wrong is said in one line on standard error."""
@@ -113,10 +113,10 @@ class ServiceCase(ProgramCase):
         known = ("--config", self.configuration) if hasattr(self, "configuration") else ()
         return super().call(*known, *arguments, **options)
 
-    def start(self):
+    def start(self, command=(PROGRAM,)):
         with open(self.path("journal"), "w", encoding="utf-8") as journal:
             self.service = subprocess.Popen(
-                [PROGRAM, "--config", self.configuration, "run"], stdout=journal, stderr=journal,
+                [*command, "--config", self.configuration, "run"], stdout=journal, stderr=journal,
                 env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
         deadline = time.monotonic() + PATIENCE
         while not any(item["revision"] == item["desired_revision"] for item in self.listed("status")):
