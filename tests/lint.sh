@@ -73,7 +73,10 @@ without_unit_test() {
 long_files() { sources | xargs wc -l | awk '$1 > 400 && $2 != "total" { print "   " $2 ": " $1 " lines" }'; }
 
 # What the release build compiles for the program itself.
-compiled() { sed -nE 's/.*"file": "(.*)".*/\1/p' build/release/compile_commands.json | grep -E '/smtpfence_[a-z]+\.dir/|/controller/main\.cpp$'; }
+compiled() {
+    sed -nE 's/.*"file": "(.*)".*/\1/p' build/release/compile_commands.json |
+        grep -E '/(smtpfence_[a-z]+\.dir/Unity|subscribers|rules|controller)/[^/]+$' | sort -u
+}
 
 analysed() {
     local files=("$@")
