@@ -11,10 +11,10 @@ namespace smtpfence {
 inline Value first_of(const Prefix& prefix) { return bytes(prefix.first_key()); }
 inline Value length_of(const Prefix& prefix) { return int64_t{prefix.length()}; }
 
-Relay relay_of(const Row&);  ///< from columns first, length, note, source
-Pool pool_of(const Row&);    ///< from columns first, length, name, action, source
-Assignment assignment_of(const Row&,
-                         bool ended = false);  ///< from first, length, customer, since, until, source, ended
+/// What a row says: of columns first, length and
+Relay relay_of(const Row&);                                ///< note, source
+Pool pool_of(const Row&);                                  ///< name, action, source
+Assignment assignment_of(const Row&, bool ended = false);  ///< customer, since, until, source and, on demand, ended
 
 std::optional<Relay> find_relay(Database&, const Prefix&);
 std::optional<Pool> find_pool(Database&, const Prefix&);
