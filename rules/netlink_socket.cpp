@@ -69,6 +69,7 @@ std::chrono::milliseconds time_of(clockid_t clock) {
 
 NetlinkSocket::NetlinkSocket() : clock_(time_of(CLOCK_REALTIME) - time_of(CLOCK_BOOTTIME)) {
     reserve(first_buffer_size);
+    answer_size_ = first_buffer_size / answers_at_once;
     descriptor_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     if (descriptor_ < 0) {
         const int code = errno == EPROTONOSUPPORT ? EOPNOTSUPP : errno;

@@ -67,7 +67,7 @@ private:
     size_t send_limit_ = 0;
     std::unique_ptr<char[]> buffer_;  ///< what no answer fills takes no memory
     size_t buffer_size_ = 0;
-    size_t answer_size_ = 4096;              ///< of which the buffer holds as many as are received at once
+    size_t answer_size_ = 0;                 ///< of which the buffer holds as many as are received at once
     std::vector<std::string_view> answers_;  ///< in the buffer
     std::chrono::milliseconds clock_;
 };

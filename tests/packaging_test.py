@@ -86,7 +86,8 @@ class Support(PackagingCase):
         for words in (("explain", "100.64.3.7"), ("explain", "c1", "--at=2026-12-24T18:00:00Z"), ("customer", "show", "c1"),
                       ("exempt", "grant", "c1", "--reason", "runs a mail server", "--ticket", "T-1", "--for", "30d"),
                       ("exempt", "revoke", "c1", "--reason=abuse", "--no-wait"), ("exempt", "list", "--expiring", "30d"),
-                      ("attempts", "--since", "7d", "--output", "csv"), ("status",)):
+                      ("attempts", "--since", "7d", "--pool", "100.64.0.0/10", "--output", "csv"), ("status",),
+                      ("explain", "100", "--customer"), ("exempt", "show", "c1")):
             with self.subTest(words):
                 self.assertTrue(self.allowed(*words))
 
@@ -96,7 +97,7 @@ class Support(PackagingCase):
                       ("--config", "/tmp/x", "explain", "c1"), ("--database", "sqlite:/tmp/x", "status"),
                       ("exempt", "list", "--database=sqlite:/tmp/x"), ("status", "--operator", "boss"),
                       ("exempt", "grant", "c1", "--reason", "x --config /tmp/x"), ("exempt", "grant", "c1", "--confirm"),
-                      ("explain", "--", "c1"), ("explain\n--config=/tmp/x",), ("customer", "add", "c1"),
+                      ("explain", "--", "c1"), ("explain\n--config=/tmp/x",), ("customer", "list"), ("audit",), ("export", "--what", "pbl"),
                       ("status", "", "--config=/tmp/x"), ("statuss",), ("explain", "-h")):
             with self.subTest(words):
                 self.assertFalse(self.allowed(*words))
