@@ -11,6 +11,7 @@
 #include "controller/fenced_policy.hpp"
 #include "controller/guarded_change.hpp"
 #include "rules/bypass.hpp"
+#include "rules/question.hpp"
 #include "subscribers/audit.hpp"
 #include "subscribers/schema.hpp"
 
@@ -163,7 +164,8 @@ Execution check_command(CLI::App& app) {
         run.configuration();
         const std::string database = run.database_url();
         auto [revision, enforceable, warnings] = check_database(run);
-        for (std::string& way : bypasses(read_surroundings(), run.configuration().border.subscriber))
+        Questioner questioner;
+        for (std::string& way : bypasses(read_surroundings(questioner), run.configuration().border.subscriber))
             warnings.push_back(std::move(way));
         for (const std::string& warning : warnings) run.output().warn(warning);
         run.output().result({{"configuration", run.configuration_path()},

@@ -19,24 +19,24 @@ struct Words {
     CLI::Option *has_to = nullptr, *has_at = nullptr;
 };
 
-struct Question {
+struct Query {
     std::optional<Prefix> to;
     Instant now, at;
     bool current() const { return at == now; }
 };
 
-Question parse_question(const Words& words) {
-    Question question;
-    question.now = question.at = now();
+Query parse_query(const Words& words) {
+    Query query;
+    query.now = query.at = now();
     if (words.has_to->count() > 0) {
-        question.to = Prefix::parse(words.to);
-        if (!question.to->is_address()) {
+        query.to = Prefix::parse(words.to);
+        if (!query.to->is_address()) {
             throw Refused(Refusal::invalid,
-                          fmt::format("--to {}: must be one address, not a prefix", question.to->text()));
+                          fmt::format("--to {}: must be one address, not a prefix", query.to->text()));
         }
     }
-    if (words.has_at->count() > 0) question.at = parse_instant(words.at);
-    return question;
+    if (words.has_at->count() > 0) query.at = parse_instant(words.at);
+    return query;
 }
 
 /// The kernel of this machine, asked only while it can be; says once why not.
@@ -99,11 +99,11 @@ private:
 
 bool agree(const Judgement& a, const Judgement& b) { return a.verdict == b.verdict && a.exempt == b.exempt; }
 
-Json explain(Invocation& run, KernelWitness& witness, const Question& question, const Prefix& subject) {
+Json explain(Invocation& run, KernelWitness& witness, const Query& query, const Prefix& subject) {
     const Prefix line = subject.first_address();
-    const Circumstances found = circumstances(run.database(), line, question.to, question.at, question.now);
-    Judgement judgement = desired_judgement(found, run.configuration().border, line, question.to);
-    const auto kernel = witness.judgement(line, question.to);
+    const Circumstances found = circumstances(run.database(), line, query.to, query.at, query.now);
+    Judgement judgement = desired_judgement(found, run.configuration().border, line, query.to);
+    const auto kernel = witness.judgement(line, query.to);
     // Where both agree, the kernel's own names of sets are the ones to look for.
     const bool agrees = kernel && !witness.table_gone() && agree(judgement, *kernel);
     if (agrees) judgement = *kernel;
@@ -116,14 +116,14 @@ Json explain(Invocation& run, KernelWitness& witness, const Question& question, 
             {"verdict", word(judgement.verdict)},
             {"rule", judgement.rule},
             {"element", judgement.element.empty() ? Json() : Json(judgement.element)},
-            {"exemption", found.exemption ? shown(*found.exemption, question.at) : Json()},
+            {"exemption", found.exemption ? shown(*found.exemption, query.at) : Json()},
             {"exempt", judgement.exempt},
             {"exempt_until", json_of(until)},
             {"kernel_agrees", kernel ? Json(agrees) : Json()},
             {"kernel_verdict", kernel ? Json(word(kernel->verdict)) : Json()},
             {"revision", current_revision(run.database())},
-            {"at", format_instant(question.at)},
-            {"to", question.to ? Json(question.to->short_text()) : Json()}};
+            {"at", format_instant(query.at)},
+            {"to", query.to ? Json(query.to->short_text()) : Json()}};
 }
 
 std::string title(const Json& item) {
@@ -247,12 +247,12 @@ void require_one_answer(Invocation& run, const Subject& subject, Instant at) {
 }
 
 // No packet has an IPv4 and an IPv6 address. Of a customer only what can reach --to is answered for.
-void require_one_family(Subject& subject, const Question& question) {
-    if (!question.to) return;
-    const auto other = [&](const Prefix& prefix) { return prefix.family() != question.to->family(); };
+void require_one_family(Subject& subject, const Query& query) {
+    if (!query.to) return;
+    const auto other = [&](const Prefix& prefix) { return prefix.family() != query.to->family(); };
     if (!subject.customer && other(subject.prefixes.front())) {
         throw Refused(Refusal::usage, fmt::format("--to {}: {} is of the other address family",
-                                                  question.to->short_text(), subject.prefixes.front().text()));
+                                                  query.to->short_text(), subject.prefixes.front().text()));
     }
     std::erase_if(subject.prefixes, other);
 }
@@ -268,15 +268,15 @@ Execution explain_command(CLI::App& app) {
     words->has_at =
         app.add_option("--at", words->at, "as it was then, or will be, like 2027-01-01T00:00:00Z")->type_name("TIME");
     return [=](Invocation& run) {
-        const Question question = parse_question(*words);
+        const Query query = parse_query(*words);
         const Border& border = run.configuration().border;
         const Reading reading(run.database());
-        Subject subject = find_subject(run, *words, question.at);
-        require_one_family(subject, question);
-        require_one_answer(run, subject, question.at);
-        KernelWitness witness(run, question.current());
+        Subject subject = find_subject(run, *words, query.at);
+        require_one_family(subject, query);
+        require_one_answer(run, subject, query.at);
+        KernelWitness witness(run, query.current());
         std::vector<Json> items;
-        for (const Prefix& prefix : subject.prefixes) items.push_back(explain(run, witness, question, prefix));
+        for (const Prefix& prefix : subject.prefixes) items.push_back(explain(run, witness, query, prefix));
         if (run.output().style() != Style::table && subject.customer) {
             print_list(run, items);
         } else {

@@ -24,17 +24,17 @@ std::vector<std::string> lines_of(const std::string& text) {
 }  // namespace
 
 void Lookout::look(const std::vector<std::string>& subscriber) {
-    std::vector<std::string> found = bypasses(read_surroundings(), subscriber);
+    std::vector<std::string> found = bypasses(read_surroundings(questioner_), subscriber);
     for (const std::string& one : found) {
         if (std::find(warnings_.begin(), warnings_.end(), one) == warnings_.end()) journal(Level::warning, one);
     }
     warnings_ = std::move(found);
 }
 
-size_t end_offloaded_sessions(const Fence& applied) {
-    if (!offloads_flows()) return 0;
+size_t Lookout::end_offloaded_sessions(const Fence& applied) {
+    if (!offloads_flows(questioner_)) return 0;
     const Lookup lookup = lookup_in(applied);
-    return forget_sessions([&](const Prefix& line, const Prefix& server) {
+    return forget_sessions(questioner_, [&](const Prefix& line, const Prefix& server) {
         const Action verdict = judge(applied, lookup, line, server).verdict;
         return verdict == Action::drop || verdict == Action::reject;
     });

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "rules/fence.hpp"
+#include "rules/question.hpp"
 
 namespace smtpfence {
 
@@ -17,13 +18,14 @@ public:
     /// What bypasses() said last.
     const std::vector<std::string>& warnings() const { return warnings_; }
 
+    /// Where there is a flow table: makes the kernel forget the tracked sessions that `applied` stops, so that their
+    /// next packets meet the rules. Returns how many. Throws KernelError.
+    size_t end_offloaded_sessions(const Fence& applied);
+
 private:
+    Questioner questioner_;
     std::vector<std::string> warnings_;
 };
-
-/// Where there is a flow table: makes the kernel forget the tracked sessions that `applied` stops, so that their next
-/// packets meet the rules. Returns how many. Throws KernelError.
-size_t end_offloaded_sessions(const Fence& applied);
 
 /// A report's notes: `features` as they are, and a line for each warning; and back.
 std::string notes_with(const std::string& features, const std::vector<std::string>& warnings);

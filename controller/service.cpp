@@ -158,7 +158,7 @@ private:
     /// Sessions in a flow table don't notice that the fence changed.
     void end_sessions() {
         if (!fence_changed_) return;
-        if (const size_t ended = end_offloaded_sessions(enforcement_.applied())) {
+        if (const size_t ended = lookout_.end_offloaded_sessions(enforcement_.applied())) {
             journal(Level::notice, fmt::format("{} session{} in a flowtable lost the right to port 25 and ended", ended,
                                                ended == 1 ? "" : "s"));
         }

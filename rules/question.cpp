@@ -3,7 +3,7 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include <cerrno>
-#include <memory>
+#include <utility>
 #include <vector>
 
 #include "rules/netlink_message.hpp"
@@ -15,10 +15,6 @@ namespace {
 constexpr size_t part_size = 64 << 10;  // the kernel dumps in pieces of at most 32 KiB
 
 using Each = std::function<void(const nlmsghdr&)>;
-
-struct Close {
-    void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
-};
 
 int deliver(const nlmsghdr* message, void* each) {
     (*static_cast<const Each*>(each))(*message);
@@ -34,10 +30,17 @@ Question netfilter_question(uint8_t subsystem, uint8_t type, uint16_t flags, uin
     return {static_cast<uint16_t>(subsystem << 8 | type), flags, header};
 }
 
-int ask(int bus, Question& question, const Each& each) {
-    const std::unique_ptr<mnl_socket, Close> socket(mnl_socket_open2(bus, SOCK_CLOEXEC));
-    if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return errno;
-    const nlmsghdr* message = question.message();
+void Questioner::Close::operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+
+int Questioner::ask(int bus, Question& question, const Each& each) {
+    // Out of the map until all is answered: after a failure, what is still on its way goes with the socket.
+    Socket socket = std::move(sockets_[bus]);
+    if (!socket) {
+        socket.reset(mnl_socket_open2(bus, SOCK_CLOEXEC));
+        if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0) return errno;
+    }
+    nlmsghdr* message = question.message();
+    message->nlmsg_seq = ++sequence_;
     if (mnl_socket_sendto(socket.get(), message, message->nlmsg_len) < 0) return errno;
     std::vector<char> part(part_size);
     for (int more = MNL_CB_OK; more > MNL_CB_STOP;) {
@@ -48,6 +51,7 @@ int ask(int bus, Question& question, const Each& each) {
                           mnl_socket_get_portid(socket.get()), deliver, const_cast<Each*>(&each));
         if (more < 0) return errno;
     }
+    sockets_[bus] = std::move(socket);
     return 0;
 }
 

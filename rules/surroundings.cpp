@@ -135,7 +135,7 @@ long setting(const fs::path& path) {
 /// Asks one thing after the other and notes what was refused.
 class Inquiry {
 public:
-    explicit Inquiry(Surroundings& around) : around_(around) {}
+    Inquiry(Questioner& questioner, Surroundings& around) : questioner_(questioner), around_(around) {}
 
     void interfaces() {
         Question question(RTM_GETLINK, NLM_F_DUMP, ifinfomsg{});
@@ -199,7 +199,7 @@ private:
         int code = EINTR;
         for (int reading = 0; code == EINTR && reading < most_dumps; ++reading) {
             all.clear();
-            code = smtpfence::ask(bus, question, [&](const nlmsghdr& message) { add(message, all); });
+            code = questioner_.ask(bus, question, [&](const nlmsghdr& message) { add(message, all); });
         }
         if (code != 0 && !unknown(code)) around_.unasked.push_back(what + ": " + std::strerror(code));
     }
@@ -217,14 +217,15 @@ private:
         around_.redirections.insert(around_.redirections.end(), found.begin(), found.end());
     }
 
+    Questioner& questioner_;
     Surroundings& around_;
 };
 
 }  // namespace
 
-Surroundings read_surroundings() {
+Surroundings read_surroundings(Questioner& questioner) {
     Surroundings around;
-    Inquiry inquiry(around);
+    Inquiry inquiry(questioner, around);
     inquiry.interfaces();
     inquiry.flowtables();
     inquiry.ingress_chains();
@@ -234,9 +235,9 @@ Surroundings read_surroundings() {
     return around;
 }
 
-bool offloads_flows() {
+bool offloads_flows(Questioner& questioner) {
     Surroundings around;
-    Inquiry(around).flowtables();
+    Inquiry(questioner, around).flowtables();
     return std::any_of(around.flowtables.begin(), around.flowtables.end(),
                        [](const Flowtable& one) { return !one.devices.empty(); });
 }

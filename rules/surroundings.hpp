@@ -3,7 +3,7 @@
 // they are ports of, flow tables, programs and redirections before the forward hook, label switching. It only asks the
 // kernel and changes nothing; what the answers mean is in bypass.hpp.
 //
-//   for (const std::string& warning : bypasses(read_surroundings(), border.subscriber)) ...
+//   for (const std::string& warning : bypasses(read_surroundings(questioner), border.subscriber)) ...
 //
 // Performance: a few dumps; about 1 ms with ten interfaces, 0.1 s with 20,000.
 
@@ -12,6 +12,8 @@
 #include <vector>
 
 namespace smtpfence {
+
+class Questioner;
 
 /// A network interface.
 struct Interface {
@@ -50,9 +52,9 @@ struct Surroundings {
 };
 
 /// Never throws for what the kernel refuses: it is told in `unasked`. Flow tables and chains need CAP_NET_ADMIN.
-Surroundings read_surroundings();
+Surroundings read_surroundings(Questioner&);
 
 /// Whether a flow table takes packets of some device. False also when the kernel refuses to tell.
-bool offloads_flows();
+bool offloads_flows(Questioner&);
 
 }  // namespace smtpfence

@@ -102,20 +102,21 @@ Question sessions_question(uint8_t family, uint32_t equal_port) {
 }
 
 /// False: it ended by itself meanwhile.
-bool forget(const Tracked& session) {
+bool forget(Questioner& questioner, const Tracked& session) {
     Question question = netfilter_question(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, session.family);
     put(question.message(), CTA_TUPLE_ORIG | NLA_F_NESTED, session.original);
     if (!session.zone.empty()) put(question.message(), CTA_ZONE, session.zone);
     put(question.message(), CTA_ID, session.id);
-    const int code = ask(NETLINK_NETFILTER, question, [](const nlmsghdr&) {});
+    const int code = questioner.ask(NETLINK_NETFILTER, question, [](const nlmsghdr&) {});
     if (code != 0 && code != ENOENT) session_error(code, "a tracked session could not be forgotten");
     return code == 0;
 }
 
-std::vector<Tracked> fenced_sessions(uint8_t family, uint32_t equal_port, const Fenced& fenced) {
+std::vector<Tracked> fenced_sessions(Questioner& questioner, uint8_t family, uint32_t equal_port,
+                                     const Fenced& fenced) {
     std::vector<Tracked> sessions;
     Question question = sessions_question(family, equal_port);
-    const int code = ask(NETLINK_NETFILTER, question, [&](const nlmsghdr& message) {
+    const int code = questioner.ask(NETLINK_NETFILTER, question, [&](const nlmsghdr& message) {
         const auto session = tracked_in(message, family);
         if (session && session->fenced_by(fenced)) sessions.push_back(*session);
     });
@@ -126,12 +127,12 @@ std::vector<Tracked> fenced_sessions(uint8_t family, uint32_t equal_port, const 
 
 }  // namespace
 
-size_t forget_sessions(const Fenced& fenced) {
+size_t forget_sessions(Questioner& questioner, const Fenced& fenced) {
     size_t forgotten = 0;
     for (const uint8_t family : std::initializer_list<uint8_t>{AF_INET, AF_INET6}) {
         for (const uint32_t equal_port : {equal_destination_port, equal_source_port}) {
-            for (const Tracked& session : fenced_sessions(family, equal_port, fenced)) {
-                if (forget(session)) ++forgotten;
+            for (const Tracked& session : fenced_sessions(questioner, family, equal_port, fenced)) {
+                if (forget(questioner, session)) ++forgotten;
             }
         }
     }

@@ -12,12 +12,14 @@
 
 namespace smtpfence {
 
+class Questioner;
+
 /// Says whether the fence stops tcp between a line and port 25 of an address; both as they are behind address
 /// translation, seen from the inside.
 using Fenced = std::function<bool(const Prefix& line, const Prefix& server)>;
 
 /// Makes connection tracking forget every tcp session with port 25 that is fenced; its next packet meets the rules.
 /// Returns how many. Throws KernelError; a kernel that tracks nothing has nothing to forget.
-size_t forget_sessions(const Fenced&);
+size_t forget_sessions(Questioner&, const Fenced&);
 
 }  // namespace smtpfence

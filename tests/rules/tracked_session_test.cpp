@@ -51,7 +51,7 @@ void track(const End& source, const End& destination, const End& server, const E
     put_tuple(message, CTA_TUPLE_REPLY, server, outside, protocol);
     mnl_attr_put_u32(message, CTA_TIMEOUT, htonl(600));
     mnl_attr_put_u32(message, CTA_STATUS, htonl(IPS_CONFIRMED | IPS_ASSURED | IPS_SEEN_REPLY));
-    REQUIRE(ask(NETLINK_NETFILTER, question, [](const nlmsghdr&) {}) == 0);
+    REQUIRE(Questioner().ask(NETLINK_NETFILTER, question, [](const nlmsghdr&) {}) == 0);
 }
 
 void track(const End& source, const End& destination, uint8_t protocol = IPPROTO_TCP) {
@@ -92,9 +92,10 @@ TEST_CASE("tracked_session: fenced sessions with port 25 at either end are forgo
     track({"198.51.100.25", 2005}, {"100.64.3.7", 25});
     track({"100.64.3.7", 2006}, {"198.51.100.25", 25}, IPPROTO_UDP);
     REQUIRE(tracked().size() == 9);
-    CHECK(forget_sessions(fenced) == 3);
+    Questioner questioner;
+    CHECK(forget_sessions(questioner, fenced) == 3);
     CHECK(tracked() == std::vector<int>{2001, 2002, 2003, 2004, 2005, 2006});
-    CHECK(forget_sessions(fenced) == 0);
+    CHECK(forget_sessions(questioner, fenced) == 0);
 }
 
 TEST_CASE("tracked_session: behind address translation the inside addresses count") {
@@ -102,6 +103,7 @@ TEST_CASE("tracked_session: behind address translation the inside addresses coun
     track({"100.64.3.7", 1001}, {"198.51.100.25", 25}, {"198.51.100.25", 25}, {"192.0.2.1", 61001});
     track({"198.51.100.25", 25}, {"192.0.2.1", 7000}, {"100.64.3.7", 7000}, {"198.51.100.25", 25});
     track({"100.64.3.7", 2001}, {"198.51.100.99", 25}, {"203.0.113.10", 25}, {"192.0.2.1", 61002});
-    CHECK(forget_sessions(fenced) == 2);
+    Questioner questioner;
+    CHECK(forget_sessions(questioner, fenced) == 2);
     CHECK(tracked() == std::vector<int>{2001});
 }
