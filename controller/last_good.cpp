@@ -88,14 +88,11 @@ void synchronise_directory(const std::filesystem::path& path) {
 std::filesystem::path newest(const std::filesystem::path& directory) { return directory / "fence"; }
 std::filesystem::path previous(const std::filesystem::path& directory) { return directory / "fence.previous"; }
 
-bool usable(const std::filesystem::path& path, Instant now) {
+bool usable(const std::filesystem::path& path) {
     try {
-        std::optional<std::string> complaint;
         const auto file = read_file(path);
-        if (!file) return false;
-        parse_snapshot(*file, now, complaint);
-        return true;
-    } catch (const std::runtime_error&) {
+        return file && begins_intact(*file);
+    } catch (const SnapshotError&) {
         return false;
     }
 }
@@ -232,7 +229,7 @@ void LastGood::write_whole(const Fence& fence, const Openings& openings, Revisio
         fail(fresh, "written");
     }
     // A damaged file takes no good one's place.
-    if (is_there() || usable(newest(directory_), now)) {
+    if (is_there() || usable(newest(directory_))) {
         if (rename(newest(directory_).c_str(), previous(directory_).c_str()) != 0) fail(newest(directory_), "kept");
     }
     if (rename(fresh.c_str(), newest(directory_).c_str()) != 0) fail(newest(directory_), "replaced");

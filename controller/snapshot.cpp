@@ -111,6 +111,14 @@ std::string_view take_record(std::string_view& file) {
     return body;
 }
 
+std::string_view behind_magic(std::string_view file) {
+    if (!file.starts_with(snapshot_magic)) {
+        throw Refused(Refusal::invalid, file.starts_with("smtpfence fence ") ? "it was written by another version"
+                                                                             : "it is no fence of smtpfence");
+    }
+    return file.substr(snapshot_magic.size());
+}
+
 /// The kernel counts ends down from the clock as it is.
 void bring_forward(Fence& fence, Seconds lag) {
     for (auto& [name, set] : fence.sets) {
@@ -124,13 +132,9 @@ void bring_forward(Fence& fence, Seconds lag) {
 }  // namespace
 
 Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint) {
-    if (!file.starts_with(snapshot_magic)) {
-        throw Refused(Refusal::invalid, file.starts_with("smtpfence fence ") ? "it was written by another version"
-                                                                             : "it is no fence of smtpfence");
-    }
-    file.remove_prefix(snapshot_magic.size());
+    const size_t size = file.size();
+    file = behind_magic(file);
     Contents contents;
-    const size_t size = snapshot_magic.size() + file.size();
     read_body(contents, take_record(file));
     const size_t whole = size - file.size();
     while (!file.empty()) {
@@ -153,6 +157,16 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     snapshot.end = size;
     snapshot.resumable = !complaint && time == now;
     return snapshot;
+}
+
+bool begins_intact(std::string_view file) {
+    try {
+        std::string_view records = behind_magic(file);
+        take_record(records);
+        return true;
+    } catch (const Refused&) {
+        return false;
+    }
 }
 
 std::string record_header(size_t length, const std::string& digest) {

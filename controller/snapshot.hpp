@@ -35,6 +35,9 @@ struct Snapshot {
 /// usable.
 Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint);
 
+/// Whether the whole fence, a file's first record, has this version's form and is undamaged by its checksum.
+bool begins_intact(std::string_view file);
+
 inline constexpr std::string_view snapshot_magic = "smtpfence fence 1\n";
 
 /// A record's first line, of fixed width. `digest`: SHA-256 of its body, in hexadecimal.
