@@ -125,11 +125,9 @@ class Pages(unittest.TestCase):
         sys.stderr.write(done.stdout)
         self.assertEqual(done.returncode, 0, f"an example of {page} failed; the last command shown is it")
         printed = dict(re.findall(r"^@@(\d+)\n(.*?)(?=^@@\d+\n|\Z)", done.stdout, re.MULTILINE | re.DOTALL))
-        for number, text in blocks.expected:
-            lines = printed[str(number)].split("\n")
-            for line in text.splitlines():
-                self.assertTrue(not line.strip() or any(pattern_of(line).fullmatch(one) for one in lines),
-                                f"{page} says that this is printed:\n{line}\nIt was:\n{printed[str(number)]}")
+        missing = [f"{line}\n  among:\n{printed[str(number)]}" for number, text in blocks.expected for line in text.splitlines()
+                   if line.strip() and not any(map(pattern_of(line).fullmatch, printed[str(number)].split("\n")))]
+        self.assertEqual(missing, [], f"{page} says that this is printed:\n" + "\n".join(missing))
         return done.stdout
 
     def test_readme(self):
