@@ -251,8 +251,8 @@ void require_one_family(Subject& subject, const Query& query) {
     if (!query.to) return;
     const auto other = [&](const Prefix& prefix) { return prefix.family() != query.to->family(); };
     if (!subject.customer && other(subject.prefixes.front())) {
-        throw Refused(Refusal::usage, fmt::format("--to {}: {} is of the other address family",
-                                                  query.to->short_text(), subject.prefixes.front().text()));
+        throw Refused(Refusal::usage, fmt::format("--to {}: {} is of the other address family", query.to->short_text(),
+                                                  subject.prefixes.front().text()));
     }
     std::erase_if(subject.prefixes, other);
 }

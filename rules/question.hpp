@@ -37,8 +37,8 @@ private:
 /// A message of a netfilter subsystem (NFNL_SUBSYS_…, linux/netfilter/nfnetlink.h).
 Question netfilter_question(uint8_t subsystem, uint8_t type, uint16_t flags, uint8_t family);
 
-/// Asks over sockets that stay open: the close of one that knows netfilter waits, after elements were deleted, until the
-/// kernel has freed them (8 to 13 ms), for nf_tables looks then whether it was a table's owner.
+/// Asks over sockets that stay open: the close of one that knows netfilter waits, after elements were deleted, until
+/// the kernel has freed them (8 to 13 ms), for nf_tables looks then whether it was a table's owner.
 class Questioner {
 public:
     /// Sends the question over `bus` (NETLINK_ROUTE, NETLINK_NETFILTER) and calls `each` for the parts of the answer.
