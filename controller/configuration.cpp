@@ -183,8 +183,11 @@ Configuration read_configuration(const std::string& path, bool may_be_missing) {
     std::ostringstream text;
     if (!stream || (stream.peek() != std::ifstream::traits_type::eof() && !(text << stream.rdbuf())) || stream.bad()) {
         const int code = errno;
-        throw ConfigurationError(fmt::format("{}: {}: name another file with --config", file, std::strerror(code)),
-                                 code == EACCES);
+        const bool denied = code == EACCES;
+        throw ConfigurationError(
+            fmt::format("{}: {}: {}", file, std::strerror(code),
+                        denied ? "run as root or as a user who may read it" : "name another file with --config"),
+            denied);
     }
     try {
         read_table(configuration, file, toml::parse(text.str(), file), "");

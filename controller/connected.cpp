@@ -23,15 +23,18 @@ bool matches(std::string_view name, const std::vector<std::string>& patterns) {
            });
 }
 
-// The address and mask of `entry` as a prefix; nullopt for other families and for link-local addresses.
+// The address and mask of `entry` as a prefix, of a session (PPP) the far end's; nullopt for other families and for
+// link-local addresses.
 std::optional<Prefix> prefix_of(const ifaddrs& entry) {
-    if (!entry.ifa_addr || !entry.ifa_netmask) return std::nullopt;
-    const bool v4 = entry.ifa_addr->sa_family == AF_INET;
-    if (!v4 && entry.ifa_addr->sa_family != AF_INET6) return std::nullopt;
+    const bool far_end = entry.ifa_flags & IFF_POINTOPOINT && entry.ifa_dstaddr;
+    const sockaddr* const given = far_end ? entry.ifa_dstaddr : entry.ifa_addr;
+    if (!given || !entry.ifa_netmask) return std::nullopt;
+    const bool v4 = given->sa_family == AF_INET;
+    if (!v4 && given->sa_family != AF_INET6) return std::nullopt;
     const size_t offset = v4 ? offsetof(sockaddr_in, sin_addr) : offsetof(sockaddr_in6, sin6_addr);
     const size_t size = v4 ? 4 : 16;
     Prefix::Address address{}, mask{};
-    std::memcpy(address.data(), reinterpret_cast<const char*>(entry.ifa_addr) + offset, size);
+    std::memcpy(address.data(), reinterpret_cast<const char*>(given) + offset, size);
     std::memcpy(mask.data(), reinterpret_cast<const char*>(entry.ifa_netmask) + offset, size);
     int length = 0;
     for (uint8_t byte : mask) length += std::popcount(byte);

@@ -56,13 +56,18 @@ bool write_all(int descriptor, std::string_view bytes) {
     return true;
 }
 
+[[noreturn]] void fail_to_use(const std::filesystem::path& path, const char* what) {
+    throw SnapshotError(fmt::format("{} is not used: it can't be {}: {}{}", path.string(), what, std::strerror(errno),
+                                    errno == EACCES ? "; run as root or as the service's user" : ""));
+}
+
 /// nullopt: there is no such file. Throws SnapshotError when it can't be read.
 std::optional<std::string> read_file(const std::filesystem::path& path) {
     const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (file.number() < 0 && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
-    if (file.number() < 0) fail(path, "opened");
+    if (file.number() < 0) fail_to_use(path, "opened");
     struct stat status {};
-    if (fstat(file.number(), &status) != 0) fail(path, "read");
+    if (fstat(file.number(), &status) != 0) fail_to_use(path, "read");
     if (!S_ISREG(status.st_mode)) throw SnapshotError(path.string() + " is no regular file; remove it");
     if (status.st_size > largest_file)
         throw SnapshotError(fmt::format("{} is not used: with {} bytes it is no fence", path.string(), status.st_size));
@@ -72,7 +77,7 @@ std::optional<std::string> read_file(const std::filesystem::path& path) {
     while (filled < bytes.size()) {
         const ssize_t count = read(file.number(), bytes.data() + filled, bytes.size() - filled);
         if (count < 0 && errno == EINTR) continue;
-        if (count < 0) fail(path, "read");
+        if (count < 0) fail_to_use(path, "read");
         if (count == 0) break;
         filled += static_cast<size_t>(count);
     }

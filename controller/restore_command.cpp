@@ -1,6 +1,10 @@
 // restore: the last good fence, before there is a network or a database.
 
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
 
 #include "controller/commands.hpp"
 #include "controller/enforcement.hpp"
@@ -31,6 +35,8 @@ Configuration usable_configuration(Invocation& run) {
     }
 }
 
+bool may_not_be_read(const std::string& file) { return access(file.c_str(), R_OK) != 0 && errno == EACCES; }
+
 Source source_of(Invocation& run, const Configuration& configuration, Instant time) {
     std::vector<std::string> complaints;
     auto last = read_last_good(configuration.state_directory, time, complaints);
@@ -46,6 +52,11 @@ Source source_of(Invocation& run, const Configuration& configuration, Instant ti
                 last->revision};
     }
     if (configuration.boot.pools.empty()) {
+        if (may_not_be_read(configuration.state_directory + "/fence")) {
+            throw std::system_error(EACCES, std::generic_category(),
+                                    fmt::format("nothing was restored from {}, run as root or as the service's user",
+                                                configuration.state_directory));
+        }
         throw std::runtime_error(
             fmt::format("no usable fence in {}, and the configuration's [boot] names no pools: NOTHING IS FENCED on "
                         "this router; run 'smtpfence apply' as soon as the database can be reached, and name pools and "

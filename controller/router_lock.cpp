@@ -40,7 +40,12 @@ RouterLock::RouterLock(const std::string& state_directory) {
         throw std::system_error(reason, std::generic_category(), path + " can't be given to the service's user");
     }
     if (descriptor_ < 0 && errno == EEXIST) descriptor_ = open(path.c_str(), flags);
-    if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), path + " can't be opened");
+    if (descriptor_ < 0) {
+        const bool denied = errno == EACCES;
+        throw std::system_error(
+            errno, std::generic_category(),
+            path + (denied ? " can't be opened by this user, run as root or as the service's" : " can't be opened"));
+    }
     if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
         const long pid = holder_pid(descriptor_);
         close(descriptor_);

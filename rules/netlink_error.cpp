@@ -11,7 +11,8 @@ namespace {
 std::string explanation(int code) {
     switch (code) {
         case EPERM:
-            return "permission denied; run as root (CAP_NET_ADMIN is needed)";
+            return "permission denied; CAP_NET_ADMIN is needed: run as root on the router, or give the container that "
+                   "capability";
         case ENOENT:
             return "it does not exist: something else changed the table; compare and apply again";
         case EEXIST:

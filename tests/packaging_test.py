@@ -1,7 +1,9 @@
 """What the package brings besides the program, as systemd, sudo and groff themselves read it."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -101,6 +103,54 @@ class Support(PackagingCase):
                       ("status", "", "--config=/tmp/x"), ("statuss",), ("explain", "-h")):
             with self.subTest(words):
                 self.assertFalse(self.allowed(*words))
+
+
+class SupportMember(PackagingCase):
+    """Somebody of the desk at work: the rules on a router of its own, with its own /etc and its own network."""
+    SETUP = """set -e
+mount -t tmpfs files "$1" && mkdir "$1/upper" "$1/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" etc /etc
+mkdir -p /etc/smtpfence && cp "$2/config.toml" /etc/smtpfence/
+rm -f /etc/sudoers.d/* && cp "$2/rules" /etc/sudoers.d/smtpfence && chmod 440 /etc/sudoers.d/smtpfence
+{ $3 init && $3 relay add 203.0.113.10 && $3 pool add 100.64.0.0/10 && $3 assign c1 100.64.3.7 && $3 apply; } >&2
+program=$3
+as_member() { setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$program" "$@"; }
+"""
+
+    def setUp(self):
+        super().setUp()
+        os.chmod(self.folder, 0o755)
+        os.mkdir(os.path.join(self.folder, "mount"))
+        self.write("config.toml", f'router = "edge1"\ndatabase = "sqlite:{self.folder}/subscribers.db"\n'
+                                  f'state_directory = "{self.folder}/state"\n')
+        # A copy, as the other one's folder may be root's alone.
+        self.program = shutil.copy(PROGRAM, os.path.join(self.folder, "smtpfence"))
+        # The rules as they are, but for a user without a password.
+        self.write("rules", "Defaults:nobody !authenticate\n" + read("debian", "smtpfence.sudoers").replace(
+            "%smtpfence-support", "nobody").replace("/usr/sbin/smtpfence", self.program))
+
+    def at_work(self, script):
+        """`script` calls the member's commands by as_member."""
+        return run(os.path.join(PACKAGING, "private_mounts.py"), "unshare", "--net", "sh", "-c", self.SETUP + script, "sh",
+                   os.path.join(self.folder, "mount"), self.folder, self.program)
+
+    def test_explain_asks_the_kernel(self):
+        done = self.at_work("as_member explain 100.64.3.7 --output json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        answer = json.loads(done.stdout)
+        self.assertEqual((answer["customer"], answer["verdict"], answer["kernel_agrees"]), ("c1", "drop", True))
+        self.assertNotIn("warning", done.stderr)
+
+    def test_without_sudo_nothing_is_told(self):
+        done = self.at_work('setpriv --reuid=65534 --regid=65534 --clear-groups "$3" explain 100.64.3.7')
+        self.assertEqual((done.returncode, done.stdout), (5, ""), done.stderr)
+
+    def test_another_database_in_the_environment_is_none(self):
+        done = self.at_work("SMTPFENCE_DATABASE=sqlite:/nowhere SMTPFENCE_OPERATOR=boss as_member exempt grant c1 --reason mail "
+                            "--no-wait >&2 && $3 audit --customer c1 --output json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        last = json.loads(done.stdout)["items"][-1]
+        self.assertEqual((last["command"], last["login"], last["operator"]), ("exempt grant", "nobody", None))
 
 
 class Manual(PackagingCase):

@@ -108,6 +108,11 @@ class Bond(Encapsulation):
              "link set bng01 master vlan-bond", "link set bng01 up")
 
 
+class Bridge(Encapsulation):
+    device = "vlan-br"
+    build = ("link add vlan-br type bridge", "link set bng01 master vlan-br", "link set bng01 type bridge_slave isolated on")
+
+
 class Vrf(Encapsulation):
     device, tables = "vlan-vrf", ("main", "10")
     build = ("link add vlan-vrf type vrf table 10", "link set bng01 master vlan-vrf",

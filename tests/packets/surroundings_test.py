@@ -163,6 +163,12 @@ class Surroundings(unittest.TestCase):
         self.warned('[interfaces] subscriber "bng" matches no interface now',
                     '[interfaces] subscriber "ppp*" matches no interface now')
 
+    def test_a_session_is_connected_to_its_far_end(self):
+        self.router.ip("tuntap add ppp0 mode tun", "addr add 203.0.113.254 peer 100.64.3.7 dev ppp0",
+                       "tuntap add ppp1 mode tun", "addr add 100.64.3.8 peer 203.0.113.253 dev ppp1")
+        self.service.configure(subscriber=("ppp*",))
+        self.warned("connected prefixes outside every pool, not fenced: 203.0.113.253/32 on ppp1")
+
     def test_status_shows_what_the_service_finds(self):
         self.router.ip("link add br0 type bridge", "link set bng0 master br0", "link set up0 master br0")
         self.service.start()

@@ -11,9 +11,14 @@ class WithoutNftables(ServiceCase):
         self.populate()
 
     def test_what_needs_the_kernel_is_refused_with_the_next_step(self):
-        for words in (("plan",), ("apply",), ("clear", "--yes")):
+        for words in (("plan",), ("apply",), ("clear", "--yes"), ("probe",)):
             with self.subTest(words=words):
                 self.refused(FAILED, *words, saying=REASON)
+
+    def test_what_is_loaded_at_boot_is_not(self):
+        with open(self.configuration, "a", encoding="utf-8") as file:
+            file.write('[boot]\npools = ["100.64.0.0/10"]\nrelays = ["203.0.113.10"]\n')
+        self.refused(FAILED, "restore", saying=REASON)
 
     def test_the_service_does_not_start(self):
         result = self.run_program("run", code=FAILED)
