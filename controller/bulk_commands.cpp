@@ -252,19 +252,17 @@ int run_export(Invocation& run, const ExportWords& words) {
 Execution import_command(CLI::App& app) {
     auto words = std::make_shared<ImportWords>();
     app.add_option("FILE", words->file, "file to read; - for standard input")->required();
-    app.add_option("--format", words->format, "jsonl or csv")->type_name("FORMAT")->required();
+    app.add_option("--format", words->format, "how records are written")->type_name("jsonl|csv")->required();
     app.add_option(
            "--mode", words->mode,
            "upsert (default), or replace: the file is all that --source has to say, or all of the kind that --what "
            "names; what it leaves out is removed, released or revoked")
-        ->type_name("MODE");
+        ->type_name("upsert|replace");
     words->has_source = app.add_option("--source", words->source, "who says so, stored with every row; default import")
                             ->type_name("NAME");
     words->has_what =
-        app.add_option(
-               "--what", words->what,
-               "only assignments, pools, relays or exemptions: records need no op, and replace is about them only")
-            ->type_name("WHAT");
+        app.add_option("--what", words->what, "only these: records need no op, and replace is about them only")
+            ->type_name("assignments|pools|relays|exemptions");
     app.add_flag("--dry-run", words->dry_run, "check and count, write nothing");
     declare_confirm(app, words->confirm, "; so is an empty file in replace mode");
     return [=](Invocation& run) { return run_import(run, *words); };
@@ -275,12 +273,12 @@ Execution export_command(CLI::App& app) {
     app.add_option("--what", words->what,
                    "assignments, pools, relays or exemptions: files for import; pbl: blocked minus exempt; disclosure: "
                    "the public statement")
-        ->type_name("WHAT")
+        ->type_name("assignments|pools|relays|exemptions|pbl|disclosure")
         ->required();
     words->has_source =
         app.add_option("--source", words->source, "only rows that this source wrote")->type_name("NAME");
     words->has_format = app.add_option("--format", words->format, "jsonl (default) or csv; text for pbl and disclosure")
-                            ->type_name("FORMAT");
+                            ->type_name("jsonl|csv|text");
     return [=](Invocation& run) { return run_export(run, *words); };
 }
 

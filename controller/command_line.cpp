@@ -131,8 +131,8 @@ void declare_global_options(CLI::App& app, GlobalOptions& global) {
     app.add_option("--database", global.database, "subscriber database, like sqlite:/var/lib/smtpfence/subscribers.db")
         ->type_name("URL")
         ->envname("SMTPFENCE_DATABASE");
-    app.add_option("--output", global.output, "how data is printed: table, json, csv or jsonl")->type_name("STYLE");
-    app.add_option("--color", global.color, "auto, always or never; NO_COLOR is respected")->type_name("WHEN");
+    app.add_option("--output", global.output, "how data is printed; default table")->type_name("table|json|csv|jsonl");
+    app.add_option("--color", global.color, "default auto; NO_COLOR is respected")->type_name("auto|always|never");
     app.add_option("--operator", global.operator_name, "who asks, recorded beside the login")
         ->type_name("NAME")
         ->envname("SMTPFENCE_OPERATOR");

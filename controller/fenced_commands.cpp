@@ -101,7 +101,7 @@ Execution pool_add(CLI::App& app) {
     app.add_option(
            "--action", options->action,
            "what happens to port 25: drop (default), reject, observe (let through, counted) or pass (never fenced)")
-        ->type_name("ACTION");
+        ->type_name("drop|reject|observe|pass");
     declare_confirm(app, options->confirmed);
     return [=](Invocation& run) {
         const auto prefixes = parse_prefixes(options->prefixes);
@@ -121,7 +121,9 @@ Execution pool_set(CLI::App& app) {
     auto options = std::make_shared<PrefixOptions>();
     declare_prefixes(app, options);
     app.add_flag("--all", options->all, "every pool instead of the named ones");
-    app.add_option("--action", options->action, "drop, reject, observe or pass")->type_name("ACTION")->required();
+    app.add_option("--action", options->action, "what happens to port 25 from now on")
+        ->type_name("drop|reject|observe|pass")
+        ->required();
     declare_confirm(app, options->confirmed);
     return [=](Invocation& run) {
         if (options->all == !options->prefixes.empty()) {

@@ -180,7 +180,7 @@ int apply_by_service(Invocation& run, const Confirmation& confirmation) {
 
 Execution plan_command(CLI::App& app) {
     auto format = std::make_shared<Text>();
-    CLI::Option* has_format = app.add_option("--format", *format, "nft: what nft -f would accept")->type_name("FORMAT");
+    CLI::Option* has_format = app.add_option("--format", *format, "what nft -f would accept")->type_name("nft");
     return [=](Invocation& run) {
         if (has_format->count() > 0 && *format != "nft") {
             throw Refused(Refusal::invalid,

@@ -181,8 +181,8 @@ Execution attempts_command(CLI::App& app) {
     auto words = std::make_shared<Words>();
     app.add_option("--since", words->since, "how far back, like 7d; default 24h")->type_name("DURATION");
     CLI::Option* has_pool = app.add_option("--pool", words->pool, "only sources in this pool")->type_name("PREFIX");
-    CLI::Option* has_action =
-        app.add_option("--action", words->action, "only sources in pools with this action")->type_name("ACTION");
+    CLI::Option* has_action = app.add_option("--action", words->action, "only sources in pools with this action")
+                                  ->type_name("drop|reject|observe|pass");
     return [=](Invocation& run) {
         const Instant since = now() - parse_duration(words->since);
         std::optional<Prefix> pool;

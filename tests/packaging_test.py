@@ -1,9 +1,11 @@
-"""What the package brings besides the program, as systemd, sudo and groff themselves read it."""
+"""What the package brings besides the program, as systemd, sudo, groff and the shells themselves read it."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -11,8 +13,9 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGING = os.path.realpath(os.path.join(HERE, "../packaging"))
+SCHEMA = os.path.realpath(os.path.join(HERE, "../subscribers/schema.cpp"))
 PROGRAM = os.environ.get("SMTPFENCE", "")
-UNITS = {"smtpfence.service": "smtpfence.service", "smtpfence-restore.service": "smtpfence.smtpfence-restore.service"}
+UNITS = ("smtpfence.service", "smtpfence-restore.service")
 
 
 def read(*path):
@@ -42,8 +45,8 @@ class Units(PackagingCase):
     def analysed(self, verb, *options, old="", new=""):
         """What systemd-analyze says of the units, with the program that is tested as the installed one."""
         paths = []
-        for name, source in UNITS.items():
-            unit = read("debian", source)
+        for name in UNITS:
+            unit = read(name)
             self.assertIn("/usr/sbin/smtpfence ", unit)
             paths.append(self.write(name, unit.replace("/usr/sbin/smtpfence", PROGRAM).replace(old or "\0", new)))
         done = run("systemd-analyze", verb, *options, *paths)
@@ -72,7 +75,7 @@ class Support(PackagingCase):
 
     def setUp(self):
         super().setUp()
-        rules = read("debian", "smtpfence.sudoers")
+        rules = read("smtpfence.sudoers")
         self.assertIn("\n%smtpfence-support ALL", rules)
         self.write("smtpfence", rules.replace("%smtpfence-support", "nobody").replace("/usr/sbin/smtpfence", PROGRAM))
         os.chmod(os.path.join(self.folder, "smtpfence"), 0o440)
@@ -174,6 +177,168 @@ class Manual(PackagingCase):
         text = self.formatted(self.page("configuration", os.path.join(PACKAGING, "smtpfence.toml")))
         for key in re.findall(r"^(?:# )?(\w+ = .*)$", read("smtpfence.toml"), re.MULTILINE):
             self.assertIn(key, text)
+
+    def test_every_table_and_column_is_there(self):
+        """And no other: against what `init` really makes."""
+        database = os.path.join(self.folder, "subscribers.db")
+        run(PROGRAM, "--database", f"sqlite:{database}", "init")
+        page = self.page("database", SCHEMA)
+        text = self.formatted(page)
+        described = {}
+        for line in re.sub(r"\\(.)", r"\1", page[page.index(".SH TABLES"):page.index(".SH EXAMPLES")]).splitlines():
+            if line.startswith(".SS "):
+                columns = described[line.removeprefix(".SS ")] = []
+            elif line.startswith(".B ") and not line.startswith(".B PRIMARY KEY"):
+                columns.append(line.split()[1])
+        with contextlib.closing(sqlite3.connect(database)) as session:
+            tables = session.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'").fetchall()
+            real = {name: [row[1] for row in session.execute(f"PRAGMA table_info({name})")] for name, in tables}
+        self.assertEqual(described, real)
+        self.assertIn("who held it then; '': nobody", text)
+        self.assertIn("A time is whole seconds since 1970, UTC.", re.sub(r"\s+", " ", text))
+
+    def test_its_queries_run(self):
+        database = os.path.join(self.folder, "subscribers.db")
+        for words in (("init",), ("assign", "c1", "100.64.3.7"), ("exempt", "grant", "c1", "--reason", "x", "--no-wait")):
+            done = run(PROGRAM, "--database", f"sqlite:{database}", *words)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        text = self.formatted(self.page("database", SCHEMA))
+        queries = re.findall(r"^ *(sqlite3 .*)$", text[text.index("EXAMPLES"):], re.MULTILINE)
+        answers = [run("sh", "-c", one.replace("/var/lib/smtpfence/subscribers.db", database)) for one in queries]
+        self.assertEqual([(one.returncode, one.stderr) for one in answers], [(0, "")] * 3)
+        self.assertRegex(answers[0].stdout, r"^c1\|\d{4}-")
+        self.assertEqual(answers[1].stdout, "0464400307|32\n")
+        self.assertIn("|exempt grant|x\n", answers[2].stdout)
+
+
+class Completions(PackagingCase):
+    """What each shell offers, against what the program itself knows."""
+
+    def setUp(self):
+        super().setUp()
+        self.scripts = {}
+        for shell, name in (("bash", "smtpfence"), ("zsh", "_smtpfence"), ("fish", "smtpfence.fish")):
+            done = run(sys.executable, os.path.join(PACKAGING, "completions.py"), shell, PROGRAM)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.scripts[shell] = self.write(name, done.stdout)
+
+    # Each: the words that the shell offers behind each of the lines.
+
+    def bash(self, lines):
+        script = ('. "$0"; for line; do COMP_WORDS=(); word=; for ((i = 0; i < ${#line}; i++)); do c=${line:i:1}; case $c in '
+                  '" ") [ -z "$word" ] || COMP_WORDS+=("$word"); word= ;; =) COMP_WORDS+=("$word" "="); word= ;; '
+                  '*) word+=$c ;; esac; done; COMP_WORDS+=("$word"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=(); '
+                  '$(complete -p smtpfence | sed -E "s/.*-F ([^ ]+) .*/\\1/"); echo "${COMPREPLY[@]}"; done')
+        done = run("bash", "--norc", "-c", script, self.scripts["bash"], *lines, cwd=self.folder)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return [line.split() for line in done.stdout.split("\n")[:-1]]
+
+    def zsh(self, lines):
+        """By an interactive zsh on a terminal of its own, whose compadd writes down what it is given."""
+        self.write("lines", "\n".join(lines) + "\n")
+        self.write(".zshrc", """
+            fpath=($ZDOTDIR $fpath)
+            autoload -Uz compinit && compinit -u -d $ZDOTDIR/dump
+            compadd() {
+                local -a found
+                local i
+                for ((i = 1; i <= $#; i++)); do [[ ${@[i]} = -[ADO] ]] && { builtin compadd "$@"; return }; done
+                builtin compadd -O found "$@"
+                offered+=($found)
+                builtin compadd "$@"
+            }
+            offer() { offered=(); _main_complete; print -r -- $offered >> $ZDOTDIR/offered }
+            zle -C offer complete-word offer
+            all() {
+                for BUFFER in "${(@f)$(< $ZDOTDIR/lines)}"; do CURSOR=$#BUFFER; zle offer; done
+                exit
+            }
+            zle -N zle-line-init all
+        """)
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "dumb", "ZDOTDIR": self.folder}
+        script = "zmodload zsh/zpty; zpty shell zsh -d -i; while zpty -r shell; do :; done"
+        run("zsh", "-f", "-c", script, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL)
+        with open(os.path.join(self.folder, "offered"), encoding="utf-8") as file:
+            return [line.split() for line in file]
+
+    def fish(self, lines):
+        script = "source $argv[1]; for line in $argv[2..]; complete -C $line; echo; echo .; end"
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": self.folder}
+        done = run("fish", "--no-config", "-c", script, self.scripts["fish"], *lines, env=environment, cwd=self.folder)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        # A word, a tab, what it means. Behind --name= it is all of --name=value.
+        return [[line.split("\t")[0].split("=")[-1] or line.split("\t")[0] for line in one.splitlines() if line]
+                for one in done.stdout.split("\n.\n")[:-1]]
+
+    def offered(self, lines):
+        """By shell, by line: sorted."""
+        result = {}
+        for shell in (self.bash, self.zsh, self.fish):
+            answers = shell(lines)
+            self.assertEqual(len(answers), len(lines), (shell.__name__, answers))
+            result[shell.__name__] = {line: sorted({word.rstrip("=") for word in words}) for line, words in zip(lines, answers)}
+        return result
+
+    def known(self, *words):
+        """Subcommands, options with their values, of the command's own help."""
+        text = run(PROGRAM, *words, "--help").stdout
+        commands = re.findall(r"^  ([a-z]+) ", text.partition("\nSubcommands:\n")[2].partition("\nExamples:")[0], re.MULTILINE)
+        options = re.findall(r"^  (?:-h,)?(--[a-z-]+)(?: ([a-z|]+)(?= |$))?", text, re.MULTILINE)
+        return commands, dict(options)
+
+    def test_commands_options_and_values(self):
+        _, everywhere = self.known()
+        expected, wait = {}, [()]
+        while wait:
+            words = wait.pop()
+            commands, options = self.known(*words)
+            wait += [(*words, command) for command in commands]
+            line = " ".join(("smtpfence", *words))
+            if commands:
+                expected[f"{line} "] = sorted(commands)
+                expected[f"{line} --quiet --output json {commands[0][:2]}"] = sorted(c for c in commands if c.startswith(commands[0][:2]))
+            expected[f"{line} --"] = sorted({*options, *everywhere})
+            for option, values in options.items():
+                if values:
+                    expected[f"{line} {option} "] = sorted(values.split("|"))
+                    expected[f"{line} {option}={values[0]}"] = sorted(v for v in values.split("|") if v[0] == values[0])
+        self.assertGreater(len(expected), 70)
+        for shell, found in self.offered(list(expected)).items():
+            for line, words in expected.items():
+                with self.subTest(shell=shell, line=line):
+                    self.assertEqual(found[line], words)
+
+    def test_the_parser_takes_what_is_offered(self):
+        """The values in the help are those that the message about another value names."""
+        for words, option in ((("status",), "--output"), (("status",), "--color"), (("export",), "--what"),
+                              (("pool", "set", "--all"), "--action"), (("attempts",), "--action"), (("plan",), "--format"),
+                              (("import", "-", "--format", "csv"), "--mode"), (("import", "-", "--format", "csv"), "--what"),
+                              (("import", "-"), "--format")):
+            with self.subTest(words + (option,)):
+                database = os.path.join(self.folder, "subscribers.db")
+                run(PROGRAM, "--database", f"sqlite:{database}", "init")
+                done = run(PROGRAM, "--database", f"sqlite:{database}", *words, option, "other", stdin=subprocess.DEVNULL)
+                self.assertEqual(done.returncode, 7, done.stderr)
+                named = re.search(r"(?:use|one of) (.*?)(?:, or --output)?$", done.stderr.strip())[1]
+                place = [word for word in words if not word.startswith("-") and word != "csv"]
+                values = {**self.known()[1], **self.known(*place)[1]}[option]
+                self.assertEqual(sorted(re.split(", | or | and ", named)), sorted(values.split("|")))
+
+    def test_what_only_the_database_knows_is_not_offered(self):
+        for shell, found in self.offered(["smtpfence exempt grant --reason ", "smtpfence customer show c",
+                                          "smtpfence relay add 100.64.0.0/10 2", "smtpfence --database ",
+                                          "smtpfence apply --confirm=", "smtpfence explain exempt "]).items():
+            for line, words in found.items():
+                with self.subTest(shell=shell, line=line):
+                    self.assertEqual([word for word in words if not word.startswith("--")], [])
+
+    def test_files_are_offered_where_one_is_meant(self):
+        os.mkdir(os.path.join(self.folder, "customers"))
+        self.write("customers.jsonl", "")
+        for shell, found in self.offered(["smtpfence import cust", "smtpfence --config cust", "smtpfence assign cust"]).items():
+            with self.subTest(shell):
+                names = [sorted(word.rstrip("/") for word in words) for words in found.values()]
+                self.assertEqual(names, [["customers", "customers.jsonl"], ["customers", "customers.jsonl"], []])
 
 
 if __name__ == "__main__":
