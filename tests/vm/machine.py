@@ -27,7 +27,7 @@ class Machine:
     @staticmethod
     def make_disk(folder, disk):
         tool = shutil.which("mke2fs", path="/usr/sbin:/sbin") or "mke2fs"
-        subprocess.run([tool, "-q", "-t", "ext4", "-d", str(folder), str(disk), "64M"], check=True)
+        subprocess.run([tool, "-q", "-t", "ext4", "-d", str(folder), str(disk), "64M"], check=True, stdout=subprocess.DEVNULL)
 
     def command(self, image, disk):
         def card(name, mac):

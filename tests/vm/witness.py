@@ -7,6 +7,7 @@ Each kind of packet has a source port of its own; FENCED must never arrive once 
 """
 
 import collections
+import select
 import socket
 import struct
 import threading
@@ -49,6 +50,7 @@ class Side:
         self.machine, self.here = folder / f"{name}.machine", folder / f"{name}.here"
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.here))
+        self.socket.setblocking(False)
         self.name, (self.mac, self.neighbour) = name, SIDES[name]
 
     def frame(self, raw):
@@ -57,7 +59,7 @@ class Side:
     def send(self, frame):
         """Whether the machine's card took it; it doesn't while the machine doesn't look."""
         try:
-            self.socket.sendto(frame, socket.MSG_DONTWAIT, str(self.machine))
+            self.socket.sendto(frame, str(self.machine))
             return True
         except (BlockingIOError, ConnectionRefusedError, FileNotFoundError):
             return False
@@ -94,12 +96,10 @@ class Witness:
                 time.sleep(max(0.0, following - time.monotonic()))
 
     def receive(self, side):
-        side.socket.settimeout(0.2)
         while not self.ended.is_set():
-            try:
-                frame = side.socket.recv(65536)
-            except TimeoutError:
+            if not select.select([side.socket], [], [], 0.2)[0]:
                 continue
+            frame = side.socket.recv(65536)
             name = self.kind(frame)
             if name and KINDS[name][0] != side.name:
                 self.seen[name].append(time.monotonic())
