@@ -58,7 +58,7 @@ class Units(PackagingCase):
     def test_mistakes_are_found(self):
         for old, new, said in (("ProtectSystem=strict", "ProtectSystem=stern", "stern"),
                                ("WatchdogSec=60", "WatchdogSecs=60", "WatchdogSecs"),
-                               ("=/bin/kill", "=/nowhere/kill", "/nowhere/kill")):
+                               ("=/bin/sh", "=/nowhere/sh", "/nowhere/sh")):
             with self.subTest(new):
                 self.assertIn(said, self.analysed("verify", "--man=no", old=old, new=new)[1])
 
