@@ -129,7 +129,7 @@ as_member() { setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$progr
         # A copy, as the other one's folder may be root's alone.
         self.program = shutil.copy(PROGRAM, os.path.join(self.folder, "smtpfence"))
         # The rules as they are, but for a user without a password.
-        self.write("rules", "Defaults:nobody !authenticate\n" + read("debian", "smtpfence.sudoers").replace(
+        self.write("rules", "Defaults:nobody !authenticate\n" + read("smtpfence.sudoers").replace(
             "%smtpfence-support", "nobody").replace("/usr/sbin/smtpfence", self.program))
 
     def at_work(self, script):
