@@ -156,6 +156,47 @@ as_member() { setpriv --reuid=65534 --regid=65534 --clear-groups sudo -n "$progr
         self.assertEqual((last["command"], last["login"], last["operator"]), ("exempt grant", "nobody", None))
 
 
+class SpareFence(PackagingCase):
+    """nftables.service's commands, as the package has them: other people's tables go and come, ours isn't touched."""
+    SETUP = """set -e
+mount -t tmpfs files "$1" && mkdir "$1/upper" "$1/work"
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" etc /etc
+cp "$2" /etc/nftables.conf
+nft 'table inet smtpfence { set exempt { type ipv4_addr; timeout 1d; elements = { 100.64.3.7 } }; chain border { type filter hook forward priority -10; }; }'
+nft 'table ip old { chain forward { type filter hook forward priority 0; }; }; table inet smtpfence-of-old { }'
+nft -a list table inet smtpfence | sed 's/expires .*//' >"$1/before"
+"""
+    CONF = "#!/usr/sbin/nft -f\n\n{}\ntable inet filter {{\n chain forward {{ type filter hook forward priority 0; }}\n}}\n"
+
+    def beside(self, script, conf):
+        """The tables then, and that ours is as it was."""
+        self.write("nftables.conf", conf)
+        os.makedirs(os.path.join(self.folder, "mount"), exist_ok=True)
+        done = run(os.path.join(PACKAGING, "private_mounts.py"), "unshare", "--net", "sh", "-c", self.SETUP + script +
+                   "\nnft -a list table inet smtpfence | sed 's/expires .*//' | diff \"$1/before\" - >&2\nnft list tables", "sh",
+                   os.path.join(self.folder, "mount"), os.path.join(self.folder, "nftables.conf"),
+                   os.path.join(PACKAGING, "spare-fence"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.splitlines()
+
+    def test_a_load_replaces_all_tables_but_ours(self):
+        for flush in ("flush ruleset", "  flush  ruleset ; # all"):
+            with self.subTest(flush):
+                self.assertEqual(self.beside('"$3" load; "$3" load', self.CONF.format(flush)),
+                                 ["table inet smtpfence", "table inet filter"])
+
+    def test_a_load_without_flush_replaces_none(self):
+        self.assertEqual(self.beside('"$3" load', self.CONF.format("")),
+                         ["table inet smtpfence", "table ip old", "table inet smtpfence-of-old", "table inet filter"])
+
+    def test_a_flush_leaves_ours(self):
+        self.assertEqual(self.beside('"$3" flush; "$3" flush', ""), ["table inet smtpfence"])
+
+    def test_a_file_that_does_not_load_changes_nothing(self):
+        self.assertEqual(self.beside('if "$3" load 2>"$1/said"; then exit 1; fi; grep -q nftables.conf:3 "$1/said"', "\n\nbroken\n"),
+                         ["table inet smtpfence", "table ip old", "table inet smtpfence-of-old"])
+
+
 class Manual(PackagingCase):
     def page(self, *words):
         done = run(sys.executable, os.path.join(PACKAGING, "manual.py"), *words)
