@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "rules/kernel.hpp"
 #include "rules/netlink_message.hpp"
@@ -104,7 +105,15 @@ void NetlinkSocket::reserve(size_t size) {
     buffer_size_ = size;
 }
 
+// Until an answer is read to its end the kernel begins no other dump (EBUSY), and would for as long as nobody reads.
+void NetlinkSocket::forget_unread() {
+    bool lost = true;
+    while (std::exchange(lost, false) || !receive(false, lost).empty()) {
+    }
+}
+
 void NetlinkSocket::send(const std::string& bytes) {
+    if (std::exchange(unread_, true)) forget_unread();
     if (bytes.size() + send_margin > send_limit_) {
         const auto limit = static_cast<int>(bytes.size() + 2 * send_margin);
         setsockopt(descriptor_, SOL_SOCKET, SO_SNDBUFFORCE, &limit, sizeof limit);
@@ -187,6 +196,7 @@ int NetlinkSocket::ask(const std::string& message, const Each& each) {
             });
         }
     }
+    unread_ = false;
     return *answer;
 }
 
@@ -207,6 +217,7 @@ bool NetlinkSocket::dump(const std::string& message, const Each& each, int missi
             if (part.nlmsg_type >= NLMSG_MIN_TYPE) each(part);
         });
     }
+    unread_ = false;
     if (code != 0 && code != missing) fail(code, "reading the table failed");
     return consistent;
 }
@@ -221,6 +232,7 @@ std::vector<Reply> NetlinkSocket::batch(const std::string& messages) {
             if (part.nlmsg_type == NLMSG_ERROR) replies.push_back(parse_error(part));
         });
     }
+    unread_ = false;
     if (lost) {
         throw KernelError(
             ENOBUFS, "transaction",

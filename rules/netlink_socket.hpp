@@ -55,6 +55,7 @@ public:
 private:
     void reserve(size_t size);
     void send(const std::string& bytes);
+    void forget_unread();
     /// One datagram; empty: nothing there (only when `wait` is false), or replies were lost (`lost`).
     std::string_view receive(bool wait, bool& lost);
     /// The datagrams that are there, at least one; valid until the next call. Throws KernelError ENOBUFS when one was
@@ -64,6 +65,7 @@ private:
     int descriptor_ = -1;
     uint32_t port_ = 0;
     uint32_t sequence_ = 0;
+    bool unread_ = false;  ///< receiving the answer to what was sent last failed, or is under way
     size_t send_limit_ = 0;
     std::unique_ptr<char[]> buffer_;  ///< what no answer fills takes no memory
     size_t buffer_size_ = 0;
