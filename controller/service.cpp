@@ -304,9 +304,10 @@ private:
         const timespec timeout{std::chrono::duration_cast<Seconds>(pause).count(), (pause % 1s).count()};
         const auto end = verifier_.due(t) ? enforcement_.next_end() : std::nullopt;
         alarm_.set(end ? std::optional(*end + clock_.ahead()) : std::nullopt);
+        const bool gathers = follow_due_ && t < gathered_at_;  // what is committed until then is read then anyway
         pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
                                 {alarm_.descriptor(), POLLIN, 0},
-                                {follower_.descriptor(), POLLIN, 0},
+                                {gathers ? -1 : follower_.descriptor(), POLLIN, 0},
                                 {verifier_.due(t) ? kernel_->listener() : -1, POLLIN, 0}};
         if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
         if (descriptors[2].revents != 0) follower_.wake();
