@@ -105,7 +105,7 @@ void NetlinkSocket::reserve(size_t size) {
     buffer_size_ = size;
 }
 
-// Until an answer is read to its end the kernel begins no other dump (EBUSY), and would for as long as nobody reads.
+// While one dump isn't read to its end, the kernel refuses to begin another (EBUSY).
 void NetlinkSocket::forget_unread() {
     bool lost = true;
     while (std::exchange(lost, false) || !receive(false, lost).empty()) {
