@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "controller/digest.hpp"
 #include "rules/fence_record.hpp"
 #include "rules/layout.hpp"
 #include "subscribers/revision.hpp"
@@ -19,6 +20,13 @@ constexpr int most_restarts = 3;
 bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code != EMSGSIZE; }
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
+
+std::string mark_of(const std::string& revision_mark) {
+    Digest digest;
+    digest.add(revision_mark);
+    return digest.text();
+}
+std::string mark_of(Database& database, Revision revision) { return mark_of(revision_mark(database, revision)); }
 
 std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
     try {
@@ -92,15 +100,26 @@ void Enforcement::set_border(Border border) {
     compare_all_ = true;
 }
 
-void Enforcement::take(const Fence& expected) {
+void Enforcement::take(const Fence& expected, Comparison comparison) {
     compare_all_ = true;
     kernel_.take();
     kernel_.listen();
     generation_ = kernel_.generation();
-    applied_ = kernel_.read(expected);
+    applied_ = kernel_.read(expected, comparison);
+    if (comparison == Comparison::numbers) sweep_ = Position{};
     touched_ = {};
     space_.reset();
     refresh_next_end();
+}
+
+bool Enforcement::resume(const InForce& last, Instant now) {
+    if (last.revision == 0 || last.mark.empty() || !same_record(last.fence, applied_)) return false;
+    if (outline(compile(overview({}), border_, applied_)) != outline(applied_)) return false;
+    revision_ = last.revision;
+    mark_ = last.mark;
+    seen_ = now;  // what ended until then is in neither of them
+    compare_all_ = false;
+    return true;
 }
 
 size_t Enforcement::restore(Fence fence, Instant now) {
@@ -108,10 +127,10 @@ size_t Enforcement::restore(Fence fence, Instant now) {
 }
 
 /// Somebody who commits between reading and writing makes it start again from what he made of the table.
-Pass Enforcement::follow(Database& database, Instant now) {
+Pass Enforcement::follow(Database& database, Instant now, PolicyReading* reading) {
     for (int attempt = 0;; ++attempt) {
         try {
-            return follow_once(database, now);
+            return follow_once(database, now, reading);
         } catch (const KernelError& error) {
             if (error.code != ERESTART || attempt == most_restarts) throw;
             verify(now, false);
@@ -119,10 +138,10 @@ Pass Enforcement::follow(Database& database, Instant now) {
     }
 }
 
-Pass Enforcement::follow_once(Database& database, Instant now) {
+Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* reading) {
     Pass pass;
     // Another history may have the same numbers: a delta would start from what this kernel never enforced.
-    if (!compare_all_ && revision_ && revision_mark(database, *revision_) == mark_) {
+    if (!compare_all_ && revision_ && mark_of(database, *revision_) == mark_) {
         if (auto delta = read_delta(database, *revision_, seen_, now, delta_limit)) {
             std::optional<Refused> refused;
             if (delta->relays || delta->pools) refused = refusal_of(overview(*delta), border_);
@@ -141,11 +160,11 @@ Pass Enforcement::follow_once(Database& database, Instant now) {
             }
         }
     }
-    Policy policy = read_policy(database, now);
+    Policy policy = whole_policy(database, now, reading);
     const std::optional<Refused> refused = refusal_of(policy, border_);
     touched_ = hear();
     if (!touched_.nothing()) {
-        if (revision_ && !last_) last_ = InForce{applied_, *revision_};  // whatever somebody left of it
+        if (revision_ && !last_) last_ = InForce{applied_, *revision_, mark_};  // whatever somebody left of it
         take(applied_);
     }
     if (refused) {
@@ -168,6 +187,18 @@ Pass Enforcement::follow_once(Database& database, Instant now) {
     compare_all_ = false;
     pass.full = true;
     return pass;
+}
+
+Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading* reading) const {
+    auto whole = reading ? reading->take() : std::nullopt;
+    if (whole && revision_mark(database, whole->policy.revision) == whole->mark) {
+        if (auto since = read_delta(database, whole->policy.revision, whole->time, now, delta_limit)) {
+            bring_up(whole->policy, std::move(*since));
+            return std::move(whole->policy);
+        }
+    }
+    whole.reset();
+    return read_policy(database, now);
 }
 
 /// Whether the guard has nothing against the delta, so that it can go as it is.
@@ -197,7 +228,7 @@ void Enforcement::hold_back(Database& database, Fence& desired, Instant now) {
 }
 
 void Enforcement::note_revision(Database& database, Revision revision, Instant now) {
-    mark_ = revision_mark(database, revision);
+    mark_ = mark_of(database, revision);
     revision_ = revision;
     seen_ = now;
 }

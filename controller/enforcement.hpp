@@ -14,6 +14,7 @@
 
 #include "controller/culprits.hpp"
 #include "controller/guard.hpp"
+#include "controller/policy_reading.hpp"
 #include "rules/kernel.hpp"
 
 namespace smtpfence {
@@ -23,6 +24,7 @@ namespace smtpfence {
 struct InForce {
     Fence fence;
     Revision revision = 0;  ///< what was confirmed later counts as confirmed
+    std::string mark;       ///< Enforcement::mark() at that revision; "": not known
 };
 
 /// Throws Refused (conflict) when `policy` fences (a pool or `border` drops or rejects) but has no relay: all mail
@@ -72,15 +74,21 @@ public:
     /// The next follow() compares everything, not only what the change log names.
     void compare_all() { compare_all_ = true; }
 
-    /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). Throws
-    /// KernelError.
-    void take(const Fence& expected = {});
+    /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). What is compared
+    /// by numbers alone is swept through from then on. Throws KernelError.
+    void take(const Fence& expected = {}, Comparison = Comparison::keys);
 
-    /// Brings the kernel to the database's revision, but for what the guard withholds (guard().withheld()). Throws
+    /// Goes on where an earlier process ended, after take(): the next follow() asks the change log for what came since
+    /// `last`, as far as it leads there, and compares everything only when compare_all() is called. False: what is in
+    /// the kernel is not `last`, or not what the border and this program's rules ask of it.
+    bool resume(const InForce& last, Instant now);
+
+    /// Brings the kernel to the database's revision, but for what the guard withholds (guard().withheld()). When
+    /// everything is compared, `reading` (may be null) is waited for and used instead of reading it all again. Throws
     /// Refused (no relay) when everything but relays and pools, which stay as they are in force, was brought there: a
     /// revocation doesn't wait for a relay. Throws DatabaseError, KernelError; then what was committed so far stays,
     /// and the next call compares everything.
-    Pass follow(Database&, Instant now);
+    Pass follow(Database&, Instant now, PolicyReading* reading = nullptr);
 
     /// Ends rights that are over at `now` without asking the database (it may be gone). Returns the number of elements
     /// ended.
@@ -105,6 +113,8 @@ public:
 
     /// Revision that the kernel enforces; nullopt before the first pass that ended well.
     std::optional<Revision> revision() const { return revision_; }
+    /// Digest of what tells this revision from one of the same number in another history.
+    const std::string& mark() const { return mark_; }
     const Fence& applied() const { return applied_; }
     /// A fence is in force: one that was brought up to a revision, or one that was found.
     bool fenced() const;
@@ -116,7 +126,8 @@ private:
     void hold_back(Database&, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
-    Pass follow_once(Database&, Instant now);
+    Pass follow_once(Database&, Instant now, PolicyReading*);
+    Policy whole_policy(Database&, Instant now, PolicyReading*) const;
     void send(const Transaction&);
     void account_for(uint32_t before);
     Touched hear();
@@ -139,7 +150,7 @@ private:
     std::optional<InForce> last_;       ///< until the first pass that ended well
     Fence applied_;                     ///< what the kernel holds, as far as we wrote or read it
     std::optional<Revision> revision_;
-    std::string mark_;          ///< revision_mark() of revision_
+    std::string mark_;          ///< mark_of() revision_
     Instant seen_{};            ///< the `now` of the last pass that ended well
     Instant next_end_ = never;  ///< not later than the earliest end in applied_
     uint32_t generation_ = 0;   ///< up to which applied_ knows what was committed

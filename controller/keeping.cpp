@@ -21,7 +21,8 @@ void Keeping::note(Revision revision) {
 bool Keeping::keep(const Enforcement& enforcement, Instant now, Steady::time_point t) {
     if (!changed_ || !enforcement.revision() || !retry_.due(t)) return false;
     try {
-        file_.settle(enforcement.applied(), enforcement.guard().openings(), *enforcement.revision(), now);
+        file_.settle(enforcement.applied(), enforcement.guard().openings(), *enforcement.revision(), enforcement.mark(),
+                     now);
     } catch (const SnapshotError& error) {
         return failed(error, now, t);
     }

@@ -111,7 +111,7 @@ Before read_before(Invocation& run, Instant time) {
     auto snapshot = read_last_good(run.configuration().state_directory, time, complaints);
     for (const std::string& complaint : complaints) run.output().warn(complaint);
     Before before{std::nullopt, Guard(run.configuration().guard, snapshot ? snapshot->openings : Openings())};
-    if (snapshot) before.last = InForce{std::move(snapshot->fence), snapshot->revision};
+    if (snapshot) before.last = InForce{std::move(snapshot->fence), snapshot->revision, std::move(snapshot->mark)};
     return before;
 }
 
@@ -126,19 +126,21 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     Database& database = run.database();
     // Before the table is taken: what is refused leaves no empty table behind.
     require_relay(fenced_policy(database), run.configuration().border);
+    PolicyReading reading(run.database_url(), now());
     const auto kernel = open_kernel();
     Before before = read_before(run, now());
     Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
     enforcement.take(before.last ? before.last->fence : Fence());
     if (before.last) enforcement.measure_against(std::move(*before.last));
-    Pass pass = enforcement.follow(database, now());
+    Pass pass = enforcement.follow(database, now(), &reading);
     Guard& guard = enforcement.guard();
     if (guard.withheld() && confirmation && guard.confirm(*confirmation, now())) {
         const size_t earlier = pass.changes;
         pass = enforcement.follow(database, now());
         pass.changes += earlier;
     }
-    LastGood(run.configuration().state_directory).settle(enforcement.applied(), guard.openings(), pass.revision, now());
+    LastGood(run.configuration().state_directory)
+        .settle(enforcement.applied(), guard.openings(), pass.revision, enforcement.mark(), now());
     print_applied(run, pass.revision, pass.changes);
     return say_withheld(run, guard.withheld() ? std::optional(sentence(*guard.withheld())) : std::nullopt);
 }

@@ -172,6 +172,7 @@ void LastGood::resume(const Snapshot& last) {
     end_ = last.end;
     openings_ = last.openings;
     revision_ = last.revision;
+    mark_ = last.mark;
 }
 
 bool LastGood::is_there() const {
@@ -181,13 +182,14 @@ bool LastGood::is_there() const {
            open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
-void LastGood::settle(const Fence& fence, const Openings& openings, Revision revision, Instant now) {
+void LastGood::settle(const Fence& fence, const Openings& openings, Revision revision, const std::string& mark,
+                      Instant now) {
     if (!is_there() || end_ - whole_ > std::max(outgrown, whole_)) {
-        write_whole(fence, openings, revision, now);
+        write_whole(fence, openings, revision, mark, now);
         return;
     }
     std::string lines;
-    if (revision != revision_) lines += fmt::format("revision {}\n", revision);
+    if (revision != revision_ || mark != mark_) lines += revision_line(revision, mark);
     if (openings.empty() && !openings_.empty()) lines += "forget\n";
     for (const Opening& opening : openings) {
         if (std::find(openings_.begin(), openings_.end(), opening) == openings_.end()) lines += opening_line(opening);
@@ -196,6 +198,7 @@ void LastGood::settle(const Fence& fence, const Openings& openings, Revision rev
     if (descriptor_ < 0) fail(newest(directory_), "written");
     openings_ = openings;
     revision_ = revision;
+    mark_ = mark;
 }
 
 void LastGood::synchronise() {
@@ -207,7 +210,8 @@ void LastGood::synchronise() {
     synchronised_ = true;
 }
 
-void LastGood::write_whole(const Fence& fence, const Openings& openings, Revision revision, Instant now) {
+void LastGood::write_whole(const Fence& fence, const Openings& openings, Revision revision, const std::string& mark,
+                           Instant now) {
     const std::filesystem::path fresh = directory_ / "fence.new";
     if (unlink(fresh.c_str()) != 0 && errno != ENOENT) fail(fresh, "replaced");
     Descriptor file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -223,7 +227,8 @@ void LastGood::write_whole(const Fence& fence, const Openings& openings, Revisio
         if (!write_all(file.number(), buffer)) fail(fresh, "written");
         buffer.clear();
     };
-    add(fmt::format("at {}\nrevision {}\n", to_number(now), revision));
+    add(fmt::format("at {}\n", to_number(now)));
+    add(revision_line(revision, mark));
     for (const Opening& opening : openings) add(opening_line(opening));
     each_record_line(fence, add);
     const std::string header = record_header(length, digest.text());
@@ -245,6 +250,7 @@ void LastGood::write_whole(const Fence& fence, const Openings& openings, Revisio
     synchronised_ = true;
     openings_ = openings;
     revision_ = revision;
+    mark_ = mark;
 }
 
 bool LastGood::remove(const std::filesystem::path& directory) {

@@ -44,8 +44,9 @@ public:
     /// synchronise(). Never throws: what could not be written makes settle() write everything.
     void append(const Transaction&, Instant now);
 
-    /// After a pass: the file holds `fence` and `openings`. Throws SnapshotError; then the next call tries again.
-    void settle(const Fence&, const Openings&, Revision, Instant now);
+    /// After a pass: the file holds `fence` and `openings`, as of `revision` and its mark (Snapshot::mark). Throws
+    /// SnapshotError; then the next call tries again.
+    void settle(const Fence&, const Openings&, Revision, const std::string& mark, Instant now);
 
     /// Has the disk take what was only handed to it. Throws SnapshotError.
     void synchronise();
@@ -54,7 +55,7 @@ public:
     static bool remove(const std::filesystem::path& directory);
 
 private:
-    void write_whole(const Fence&, const Openings&, Revision, Instant now);
+    void write_whole(const Fence&, const Openings&, Revision, const std::string& mark, Instant now);
     bool is_there() const;  ///< what is appended to has its name still
     void write_record(std::string body, Instant now);
 
@@ -64,6 +65,7 @@ private:
     bool synchronised_ = true;
     Openings openings_;  ///< as they stand in the file
     Revision revision_ = -1;
+    std::string mark_;
 };
 
 }  // namespace smtpfence

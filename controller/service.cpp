@@ -20,6 +20,7 @@
 #include "controller/verifier.hpp"
 #include "controller/withholding.hpp"
 #include "rules/fence_record.hpp"
+#include "rules/layout.hpp"
 
 namespace smtpfence {
 
@@ -29,6 +30,18 @@ using namespace std::chrono_literals;
 
 /// What is committed so soon after a pass goes into one with what follows it: what cancels out costs nothing.
 constexpr auto gathering = 5ms;
+
+/// So many exemptions are asked for in a quarter of a second: a start does that before it is ready.
+constexpr size_t soon_compared = 100'000;
+
+/// How a start compares the kernel with the last good fence.
+Comparison comparison_with(const Snapshot& last) {
+    size_t exemptions = 0;
+    for (const auto& [name, set] : last.fence.sets) {
+        if (parse_exempt_set_name(name)) exemptions += set.elements.size();
+    }
+    return last.resumable && exemptions > soon_compared ? Comparison::numbers : Comparison::keys;
+}
 
 /// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
 /// could open.
@@ -87,15 +100,21 @@ private:
 
     /// Takes the table as it is. Without one, the last good fence comes back at once, database or not.
     void begin() {
+        reading_.emplace(follower_.url(), now());
         std::vector<std::string> complaints;
         auto last = read_last_good(configuration_.state_directory, now(), complaints);
         for (const std::string& complaint : complaints) journal(Level::error, complaint);
         if (last && clock_.not_before(last->written) == ClockEvent::held) {
             kernel_->set_clock(clock_.since_start());
             note_clock();
+            reading_.emplace(follower_.url(), now());
             last = read_last_good(configuration_.state_directory, now(), complaints);
         }
-        enforcement_.take(last ? last->fence : Fence());
+        if (last) {
+            enforcement_.take(last->fence, comparison_with(*last));
+        } else {
+            enforcement_.take();
+        }
         look_around();
         if (!last) return;
         if (same_record(last->fence, enforcement_.applied())) keeping_.resume(*last);
@@ -106,7 +125,9 @@ private:
                                 last->revision, format_instant(last->written)));
         }
         enforcement_.guard() = Guard(configuration_.guard, std::move(last->openings));
-        enforcement_.measure_against({std::move(last->fence), last->revision});
+        const bool resumable = last->resumable;
+        InForce before{std::move(last->fence), last->revision, std::move(last->mark)};
+        if (!resumable || !enforcement_.resume(before, now())) enforcement_.measure_against(std::move(before));
     }
 
     /// Everything that is due. Every turn ends with the kernel verified against what was applied, or with the failure
@@ -217,7 +238,7 @@ private:
     /// The number of changes made in the kernel.
     size_t follow(Steady::time_point t) {
         try {
-            const Pass pass = enforcement_.follow(follower_.session(), now());
+            const Pass pass = enforcement_.follow(follower_.session(), now(), reading_ ? &*reading_ : nullptr);
             if (pass.changes > 0) fence_changed_ = true;
             end_sessions();
             follow_due_ = false;
@@ -298,7 +319,17 @@ private:
         return next;
     }
 
+    /// Everything is still being read. Once it was, the next pass compares it.
+    bool reads() {
+        if (reading_ && reading_->taken()) reading_.reset();
+        if (!reading_ || !reading_->over()) return reading_.has_value();
+        enforcement_.compare_all();
+        follow_due_ = true;
+        return false;
+    }
+
     void wait() {
+        const bool reads_on = reads();
         const Steady::time_point t = Steady::now();
         const auto pause = std::max<Steady::duration>(next_turn(t) - t, 0ns);
         const timespec timeout{std::chrono::duration_cast<Seconds>(pause).count(), (pause % 1s).count()};
@@ -308,7 +339,8 @@ private:
         pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
                                 {alarm_.descriptor(), POLLIN, 0},
                                 {gathers ? -1 : follower_.descriptor(), POLLIN, 0},
-                                {verifier_.due(t) ? kernel_->listener() : -1, POLLIN, 0}};
+                                {verifier_.due(t) ? kernel_->listener() : -1, POLLIN, 0},
+                                {reads_on ? reading_->descriptor() : -1, POLLIN, 0}};
         if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
         if (descriptors[2].revents != 0) follower_.wake();
     }
@@ -329,6 +361,7 @@ private:
             const std::string& url = url_of(options_, fresh);
             if (url != follower_.url()) {
                 follower_.use(url, open_database(url, OpenMode::write, service_patience), fresh.poll);
+                reading_.reset();
                 journal(Level::notice, "following database " + url);
             }
             follower_.hurry(fresh.poll);
@@ -361,6 +394,7 @@ private:
     Enforcement enforcement_;
     Verifier verifier_;
     Follower follower_;
+    std::optional<PolicyReading> reading_;  ///< everything, since the start; until it was compared
     Reporter reporter_;
     Lookout lookout_;
 

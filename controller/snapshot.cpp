@@ -27,6 +27,7 @@ struct Contents {
     Openings openings;
     Instant time{};
     Revision revision = 0;
+    std::string mark;
 };
 
 template <typename Number>
@@ -70,8 +71,9 @@ bool read_words(Contents& contents, std::string_view line) {
     const std::vector<std::string_view> words = words_of(line);
     if (words[0] == "at" && words.size() == 2) {
         contents.time = std::max(contents.time, time_in(words[1]));
-    } else if (words[0] == "revision" && words.size() == 2) {
+    } else if (words[0] == "revision" && (words.size() == 2 || words.size() == 3)) {
         contents.revision = number_in<int64_t>(words[1]);
+        contents.mark = words.size() == 3 ? words[2] : "";
     } else if (words[0] == "forget" && words.size() == 1) {
         contents.openings.clear();
     } else if (words[0] == "opened" && words.size() == 5 && (words[2] == "release" || words[2] == "exempt") &&
@@ -153,6 +155,7 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     if (time > now) bring_forward(snapshot.fence, time - now);
     snapshot.openings = std::move(contents.openings);
     snapshot.revision = contents.revision;
+    snapshot.mark = std::move(contents.mark);
     snapshot.whole = whole;
     snapshot.end = size;
     snapshot.resumable = !complaint && time == now;
@@ -174,6 +177,10 @@ std::string record_header(size_t length, const std::string& digest) {
 }
 
 std::string record_of(std::string_view body) { return record_header(body.size(), digest_of(body)).append(body); }
+
+std::string revision_line(Revision revision, const std::string& mark) {
+    return fmt::format("revision {}{}{}\n", revision, mark.empty() ? "" : " ", mark);
+}
 
 std::string opening_line(const Opening& opening) {
     return fmt::format("opened {} {} {} {}\n", to_number(opening.at),

@@ -6,7 +6,7 @@
 // bytes of its body and their SHA-256, both of fixed width, and the body: lines of words.
 //
 //   at SECONDS                           when it was written
-//   revision NUMBER                      what the fence then is
+//   revision NUMBER [MARK]               what the fence then is, and the digest that tells it from another history's
 //   opened SECONDS release|exempt 4|6 SIZE   counted by the guard; replaces the same minute's
 //   forget                               nothing is counted any more
 //   +pool 100.64.0.0/10 drop             and the other lines of fence_record.hpp
@@ -27,6 +27,7 @@ struct Snapshot {
     Openings openings;
     Instant written;  ///< when its newest record was
     Revision revision = 0;
+    std::string mark;           ///< Enforcement::mark() at that revision; "": not known
     size_t whole = 0, end = 0;  ///< bytes of the file up to the whole fence's end, and of all
     bool resumable = false;     ///< it is the newest file, undamaged and read by a clock that isn't behind
 };
@@ -45,5 +46,6 @@ std::string record_header(size_t length, const std::string& digest);
 /// The whole record.
 std::string record_of(std::string_view body);
 std::string opening_line(const Opening&);
+std::string revision_line(Revision, const std::string& mark);
 
 }  // namespace smtpfence

@@ -10,8 +10,8 @@ namespace {
 
 /// Exemptions in one piece of a sweep: a millisecond.
 constexpr size_t slice = 1000;
-/// The rest after a piece, as a multiple of what it took.
-constexpr int rest = 19;
+/// The rest after a piece, as a multiple of what it took: in the first sweep, and afterwards.
+constexpr int first_rest = 1, rest = 19;
 
 /// Whether the kernel's refusal is none: an answer was lost, or somebody else committed.
 bool passing(int code) { return code == ENOBUFS || code == EAGAIN || code == EINTR || code == ERESTART; }
@@ -32,7 +32,8 @@ size_t Verifier::verify(Instant now, Steady::time_point t, Seconds period, Sweep
 size_t Verifier::sweep(Instant now, Steady::time_point t) {
     const Steady::time_point began = Steady::now();
     const size_t healed = enforcement_.sweep(now, slice);
-    next_sweep_ = t + (rest + 1) * (Steady::now() - began);
+    next_sweep_ = t + ((swept_ ? rest : first_rest) + 1) * (Steady::now() - began);
+    if (!enforcement_.sweeping()) swept_ = true;
     return healed;
 }
 

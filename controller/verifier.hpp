@@ -34,6 +34,7 @@ private:
     Steady::time_point next_thorough_ = Steady::now() + std::chrono::minutes(1), next_sweep_{};
     Retry retry_{std::chrono::seconds(1), std::chrono::seconds(5)};
     bool hurried_ = false;
+    bool swept_ = false;
 };
 
 }  // namespace smtpfence

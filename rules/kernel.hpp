@@ -63,6 +63,10 @@ struct Counted {
     uint64_t packets = 0;
 };
 
+/// How the exemptions that a set holds are compared with expected ones: each is asked for by its key, 1 us, or all pass
+/// for the expected ones when there are as many.
+enum class Comparison { keys, numbers };
+
 class Kernel {
 public:
     virtual ~Kernel() = default;
@@ -81,8 +85,10 @@ public:
 
     /// The table as it is now, consistent (read again while the generation moves). Elements of dynamic sets are left
     /// out. Empty when there is none. Where the kernel counts elements, those that `expected` holds of an exemption set
-    /// are asked for by key, 1 us each, and the set is dumped, in quadratic time, only when it has more than these.
-    virtual Fence read(Fence expected) = 0;
+    /// are compared (by numbers, and where these differ, by keys), and the set is dumped, in quadratic time, only when
+    /// it has more than these.
+    virtual Fence read(Fence expected, Comparison) = 0;
+    Fence read(Fence expected) { return read(std::move(expected), Comparison::keys); }
     Fence read() { return read(Fence()); }
 
     /// The same without the elements of exemption sets: what closes, at a cost that doesn't grow with the exemptions.

@@ -131,12 +131,8 @@ std::optional<uint32_t> NetlinkKernel::count(const std::string& set) {
     return count.elements;
 }
 
-Fence NetlinkKernel::read(Fence expected) { return read(Depth::whole, std::move(expected)); }
-
-Fence NetlinkKernel::read_outline() { return read(Depth::outline, {}); }
-
-Fence NetlinkKernel::read(Depth depth, Fence expected) {
-    Fence fence = read_table(socket_, depth, counting_, std::move(expected));
+Fence NetlinkKernel::read(Depth depth, Fence expected, Comparison comparison) {
+    Fence fence = read_table(socket_, depth, counting_, std::move(expected), comparison);
     if (!features_.element_count && !fence.sets.empty()) count(fence.sets.begin()->first);
     return fence;
 }

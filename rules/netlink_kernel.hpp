@@ -21,8 +21,10 @@ public:
     void set_clock(std::chrono::milliseconds since_start) override { socket_.set_clock(since_start); }
     void take() override;
     using Kernel::read;
-    Fence read(Fence expected) override;
-    Fence read_outline() override;
+    Fence read(Fence expected, Comparison comparison) override {
+        return read(Depth::whole, std::move(expected), comparison);
+    }
+    Fence read_outline() override { return read(Depth::outline, {}, Comparison::keys); }
     std::optional<uint32_t> count(const std::string& set) override;
     std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key> keys) override {
         return held_elements(socket_, set, keys);
@@ -50,7 +52,7 @@ private:
 
     Features probe();
     NetlinkBatch new_batch(std::optional<uint32_t> generation = {});
-    Fence read(Depth, Fence expected);
+    Fence read(Depth, Fence expected, Comparison);
     /// Sends the batch, which has its end. Empty: it was committed.
     std::vector<Refusal> attempt(NetlinkBatch&);
     [[noreturn]] void fail(const Refusal&);

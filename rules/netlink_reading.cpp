@@ -17,6 +17,7 @@ namespace {
 
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
+constexpr int collecting = 24;         // pauses: the kernel collects what has ended every second
 constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
 constexpr uint16_t set_count = 20;     // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
@@ -116,9 +117,21 @@ std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string
     return found;
 }
 
+/// Whether the set has `elements` elements, after `waits` pauses at most: what has ended is counted until the kernel
+/// collects it.
+bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, int waits) {
+    for (int counting = 0;; ++counting) {
+        const auto counted = element_count(socket, name).elements;
+        if (counted == elements) return true;
+        if (!counted || *counted < elements || counting == waits) return false;
+        std::this_thread::sleep_for(reading_pause);
+    }
+}
+
 /// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
-bool confirm(NetlinkSocket& socket, const std::string& name, Elements& expected) {
+bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparison, Elements& expected) {
     if (expected.empty() || !element_count(socket, name).elements) return false;
+    if (comparison == Comparison::numbers && counts(socket, name, expected.size(), collecting)) return true;
     std::vector<Key> keys;
     for (auto element = expected.begin(); element != expected.end();) {
         keys.clear();
@@ -133,17 +146,13 @@ bool confirm(NetlinkSocket& socket, const std::string& name, Elements& expected)
             }
         }
     }
-    // What has ended is counted until the kernel collects it.
-    for (int counting = 0; counting < most_readings; ++counting) {
-        if (element_count(socket, name).elements == expected.size()) return true;
-        std::this_thread::sleep_for(reading_pause);
-    }
-    return false;
+    return counts(socket, name, expected.size(), most_readings);
 }
 
 /// `expected`: what another reading, or a commit, says of this set.
-bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Elements expected, Set& set) {
-    if (!counting || !confirm(socket, name, expected)) return dump_hash(socket, name, counting, set);
+bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Elements expected, Comparison comparison,
+               Set& set) {
+    if (!counting || !confirm(socket, name, comparison, expected)) return dump_hash(socket, name, counting, set);
     set.elements = std::move(expected);
     return true;
 }
@@ -159,13 +168,15 @@ Elements expected_elements(Fence& expected, const std::string& name) {
     return {};
 }
 
-bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting, Fence& expected, Set& set) {
+bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting, Fence& expected,
+                   Comparison comparison, Set& set) {
     if (set.shape.dynamic) return true;
     if (set.shape.interval) return read_intervals(socket, name, set);
-    return read_hash(socket, name, counting, expected_elements(expected, name), set);
+    return read_hash(socket, name, counting, expected_elements(expected, name), comparison, set);
 }
 
-std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected) {
+std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected,
+                               Comparison comparison) {
     Fence fence;
     if (!table_state(socket)) return fence;
     bool consistent = true;
@@ -188,7 +199,7 @@ std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting
     });
     for (auto& [name, set] : fence.sets) {
         if (depth == Depth::outline && parse_exempt_set_name(name)) continue;
-        consistent = read_elements(socket, name, counting, expected, set) && consistent;
+        consistent = read_elements(socket, name, counting, expected, comparison, set) && consistent;
     }
     if (!consistent) return std::nullopt;
     return fence;
@@ -249,10 +260,10 @@ uint32_t table_generation(NetlinkSocket& socket) {
     return number;
 }
 
-Fence read_table(NetlinkSocket& socket, Depth depth, bool counting, Fence expected) {
+Fence read_table(NetlinkSocket& socket, Depth depth, bool counting, Fence expected, Comparison comparison) {
     for (int attempt = 0; attempt < most_readings; ++attempt) {
         const uint32_t before = table_generation(socket);
-        auto fence = read_once(socket, depth, counting, expected);
+        auto fence = read_once(socket, depth, counting, expected, comparison);
         if (fence && table_generation(socket) == before) {
             name_rules(*fence);
             return std::move(*fence);

@@ -21,7 +21,7 @@ enum class Depth { whole, outline };
 
 /// As Kernel::read() or read_outline(), count(), held(), find(), counted() and chain_packets().
 /// `counting`: by the kernel's numbers of elements, where it tells them.
-Fence read_table(NetlinkSocket&, Depth, bool counting, Fence expected);
+Fence read_table(NetlinkSocket&, Depth, bool counting, Fence expected, Comparison);
 struct ElementCount {
     bool is_set = false;               ///< there is such a set
     std::optional<uint32_t> elements;  ///< as far as it is told

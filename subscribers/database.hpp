@@ -7,7 +7,8 @@
 //   Reading reading(*database);                                       // one consistent view until it goes out of scope
 //   database->query("SELECT note FROM relay WHERE first = $1", {bytes(key)}, [&](const Row& row) { row.text(0); });
 //
-// Threads: one session belongs to one thread. Errors: DatabaseError, with the path and the engine's own words.
+// Threads: one session belongs to one thread, but for interrupt(). Errors: DatabaseError, with the path and the
+// engine's own words.
 
 #include <chrono>
 #include <cstdint>
@@ -90,6 +91,9 @@ public:
     /// The engine's schema version: 0 for an empty database.
     virtual int schema_version() = 0;
     virtual void set_schema_version(int) = 0;
+
+    /// From any thread, while the session lives: what it runs ends with DatabaseError.
+    virtual void interrupt() noexcept = 0;
 
     /// "sqlite:/path", for messages; never a password.
     virtual std::string name() const = 0;

@@ -168,6 +168,25 @@ std::optional<PolicyDelta> read_delta(Database& database, Revision since, Instan
     return delta_since(database, since, since_time, now, limit);
 }
 
+void bring_up(Policy& policy, PolicyDelta delta) {
+    policy.revision = delta.revision;
+    if (delta.relays) policy.relays = std::move(*delta.relays);
+    if (delta.pools) policy.pools = std::move(*delta.pools);
+    if (delta.rights.empty()) return;
+    std::deque<Right> rights;
+    auto& old = policy.rights;
+    const auto keep_before = [&](const Prefix* end) {
+        for (; !old.empty() && (!end || old.front().prefix < *end); old.pop_front()) rights.push_back(old.front());
+    };
+    for (const auto& [prefix, until] : delta.rights) {
+        keep_before(&prefix);
+        if (!old.empty() && old.front().prefix == prefix) old.pop_front();
+        if (until) rights.push_back({prefix, *until});
+    }
+    keep_before(nullptr);
+    old = std::move(rights);
+}
+
 std::optional<PolicyDelta> read_delta(Change& change, size_t limit) {
     const Revision since = change.revision() - (change.empty() ? 0 : 1);
     return delta_since(change.database(), since, change.time(), change.time(), limit);

@@ -46,6 +46,9 @@ constexpr size_t delta_limit = 20000;
 /// prefixes were touched, so that read_policy is the better way.
 std::optional<PolicyDelta> read_delta(Database&, Revision since, Instant since_time, Instant now, size_t limit);
 
+/// Brings a policy up to what the delta since its revision says.
+void bring_up(Policy&, PolicyDelta);
+
 /// What a change has done so far, before its commit. nullopt: as above.
 std::optional<PolicyDelta> read_delta(Change&, size_t limit);
 

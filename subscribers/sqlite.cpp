@@ -92,6 +92,8 @@ public:
     int schema_version() override;
     void set_schema_version(int version) override;
 
+    void interrupt() noexcept override { sqlite3_interrupt(connection_.handle.get()); }
+
     std::string name() const override { return std::string(scheme) + path_; }
 
 private:

@@ -74,6 +74,35 @@ TEST_CASE("verifier: a thorough look is due once in a period, and sweeps behind 
     CHECK(watched.router.kernel.asked == 4);
 }
 
+TEST_CASE("verifier: the first sweep takes half of the time, later ones a twentieth") {
+    Watched watched;
+    for (int number = 0; number < 64; ++number) {
+        committed(*watched.router.database, [&](Change& change) {
+            assign(change, "c1", Prefix::parse("100.64.5." + std::to_string(number)), {}, false);
+        });
+    }
+    watched.router.follow();
+    Steady::time_point t = watched.start + 2min;
+    const auto rest_after_a_sweep = [&] {
+        watched.verifier.hurry();
+        const Steady::time_point before = Steady::now();
+        watched.verify(t);
+        const Steady::duration took = Steady::now() - before;
+        REQUIRE(watched.router.enforcement.sweeping());
+        const Steady::duration rest = watched.verifier.next(t) - t;
+        watched.verify(t, Verifier::Sweep::whole);
+        REQUIRE_FALSE(watched.router.enforcement.sweeping());
+        t += 1min;
+        return std::pair(rest, took);
+    };
+    const auto [first, took] = rest_after_a_sweep();
+    CHECK(first > 0s);
+    CHECK(first <= 2 * took);
+    const auto [later, also_took] = rest_after_a_sweep();
+    CHECK(later <= 20 * also_took);
+    CHECK(later > first);
+}
+
 TEST_CASE("verifier: whoever is deaf listens again at once") {
     Watched watched;
     watched.verify(watched.start);

@@ -438,6 +438,15 @@ class Neighbours(ServiceCase):
         self.assertEqual(self.service.table(), before)
         self.fence_holds()
 
+    def test_what_was_written_around_the_change_log_is_found_by_a_restart(self):
+        self.service.start()
+        packet = tcp(FAMILIES[0], FAMILIES[0].expert, FAMILIES[0].server)
+        self.passes(packet)
+        self.service.stop()
+        subprocess.run(["sqlite3", self.service.database, "UPDATE exemption SET revoked = until - 1"], check=True)
+        self.service.start()
+        self.service.enforced(lambda: not self.network.inject(packet, "home", "internet").arrived, "the whole database")
+
     def test_a_table_that_vanished_is_brought_up_again(self):
         self.service.start()
         before = self.service.table()

@@ -120,6 +120,25 @@ TEST_CASE("kernel: reading is the same whatever was expected") {
     CHECK(actual.sets.size() == desired.sets.size());
 }
 
+TEST_CASE("kernel: by numbers, as many elements pass for the expected ones, and others are told as they are") {
+    const Stage kernel(EACH_KERNEL);
+    kernel->take();
+    const Fence desired = compile(many_rights(700, now()), {}, {});
+    bring(*kernel, desired);
+    Fence expected = desired;
+    Elements& elements = expected.sets.at("exempt4_32").elements;
+    elements.erase(elements.begin());
+    const auto read = [&] { return kernel->read(expected, Comparison::numbers).sets.at("exempt4_32").elements; };
+    SECTION("less") { CHECK(left_to_do(kernel->read(expected, Comparison::numbers), desired) == ""); }
+    elements.emplace(line("192.0.2.1"), Held{});
+    const bool told = kernel->count("exempt4_32").has_value();
+    SECTION("as many") { CHECK(read().contains(line("192.0.2.1")) == told); }
+    SECTION("more") {
+        elements.emplace(line("192.0.2.2"), Held{});
+        CHECK(left_to_do(kernel->read(expected, Comparison::numbers), desired) == "");
+    }
+}
+
 TEST_CASE("kernel: what others touch of our table is told") {
     const Stage kernel(GENERATE("model", "real as an old one"));
     kernel->take();

@@ -27,7 +27,7 @@ public:
     void set_clock(std::chrono::milliseconds since_start) override;
     void take() override;
     using Kernel::read;
-    Fence read(Fence expected) override;
+    Fence read(Fence expected, Comparison) override;
     Fence read_outline() override;
     std::optional<uint32_t> count(const std::string& set) override;
     std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key>) override;

@@ -40,6 +40,7 @@ public:
     bool changed() override { return session_.changed(); }
     int schema_version() override { return session_.schema_version(); }
     void set_schema_version(int version) override { session_.set_schema_version(version); }
+    void interrupt() noexcept override { session_.interrupt(); }
     std::string name() const override { return session_.name(); }
 
     size_t statements() const { return known_.size(); }

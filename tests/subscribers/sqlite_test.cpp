@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <fstream>
 #include <thread>
@@ -280,4 +281,22 @@ TEST_CASE("sqlite: several processes may create the same database at once") {
         CHECK(status == 0);
     }
     CHECK(open_database(url, OpenMode::write)->schema_version() == schema_version);
+}
+
+TEST_CASE("sqlite: another thread interrupts what a session runs, and the session goes on") {
+    ScratchDatabase database;
+    std::atomic<bool> runs = false;
+    std::thread other([&] {
+        while (!runs) std::this_thread::yield();
+        database->interrupt();
+    });
+    const std::string failed = failure([&] {
+        database->query("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n", {},
+                        [&](const Row&) { runs = true; });
+    });
+    other.join();
+    CHECK(failed.starts_with("failed: "));
+    CHECK(failed.find("interrupted") != std::string::npos);
+    commit_relay(*database, "203.0.113.10");
+    CHECK(current_revision(*database) == 1);
 }

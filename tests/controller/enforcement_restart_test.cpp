@@ -1,0 +1,114 @@
+// A new process beside the kernel that an earlier one left.
+
+#include <fmt/format.h>
+
+#include <catch2/catch.hpp>
+
+#include "controller/followed_router.hpp"
+
+using namespace smtpfence;
+
+namespace {
+
+/// A router whose process ended after a pass, and a new one beside the same kernel.
+struct Restarted : ExemptRouter {
+    Enforcement again{kernel, Border{}};
+    InForce last{enforcement.applied(), *enforcement.revision(), enforcement.mark()};
+
+    bool resume(Comparison comparison = Comparison::keys) {
+        again.take(last.fence, comparison);
+        return again.resume(last, now());
+    }
+};
+
+}  // namespace
+
+TEST_CASE("enforcement: a restart goes on by the change log, and writes nothing when nothing changed") {
+    Restarted router;
+    const size_t before = router.kernel.commits.size();
+    REQUIRE(router.resume());
+    CHECK(router.again.revision() == router.last.revision);
+    const Pass pass = router.again.follow(*router.database, now());
+    CHECK_FALSE(pass.full);
+    CHECK(pass.changes == 0);
+    CHECK(router.kernel.commits.size() == before);
+}
+
+TEST_CASE("enforcement: what changed during a restart is asked of the change log alone") {
+    Restarted router;
+    router.revoke("c1");
+    committed(*router.database, [](Change& change) { assign(change, "c2", "100.64.9.9"_p, {}, false); });
+    router.grant("c2");
+    REQUIRE(router.resume());
+    const Pass pass = router.again.follow(*router.database, now());
+    CHECK_FALSE(pass.full);
+    CHECK(pass.changes == 3);
+    CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: where the last good fence does not hold, a restart compares everything") {
+    Restarted router;
+    std::optional<Border> border;
+    SECTION("not known which revision it is") { router.last.mark.clear(); }
+    SECTION("the kernel holds another one") { router.kernel.lose("exempt4_32", to_key("100.64.3.7"_p)); }
+    SECTION("other rules") {
+        router.kernel.meddle([](Fence& table) { table.chains.at("border").rules.pop_back(); });
+    }
+    SECTION("another configuration") { border = Border{{"bng0"}, Action::drop}; }
+    if (border) router.again.set_border(*border);
+    CHECK_FALSE(router.resume());
+    router.again.measure_against(router.last);
+    const Pass pass = router.again.follow(*router.database, now());
+    CHECK(pass.full);
+    CHECK((pass.changes > 0) == !router.last.mark.empty());
+    if (!border) CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: another history with the same number is compared as a whole after a restart") {
+    Restarted router;
+    router.last.mark = std::string(64, '0');
+    REQUIRE(router.resume());
+    CHECK(router.again.follow(*router.database, now()).full);
+}
+
+TEST_CASE("enforcement: what was compared by numbers is swept through, and then it is as it should be") {
+    Restarted router;
+    router.kernel.meddle([](Fence& table) {
+        auto& elements = table.sets.at("exempt4_32").elements;
+        elements.clear();
+        elements.emplace(to_key("100.64.8.8"_p), Held{});
+    });
+    REQUIRE(router.resume(Comparison::numbers));
+    CHECK_FALSE(router.again.follow(*router.database, now()).full);
+    CHECK(router.exempt("100.64.8.8"));
+    REQUIRE(router.again.sweeping());
+    size_t healed = 0;
+    while (router.again.sweeping()) healed += router.again.sweep(now(), 10);
+    CHECK(healed == 2);
+    CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: a policy that was read before is brought up to what changed since") {
+    Restarted router;
+    PolicyReading reading(router.database.url(), now());
+    SECTION("nothing") {}
+    SECTION("a revocation") { router.revoke("c1"); }
+    SECTION("more than can be asked for") {
+        committed(*router.database, [](Change& change) {
+            for (size_t number = 0; number < delta_limit + 10; ++number)
+                assign(change, "c2", Prefix::parse(fmt::format("100.65.{}.{}", number / 256, number % 256)), {}, false);
+        });
+        router.revoke("c1");
+    }
+    SECTION("a reading that failed") {
+        PolicyReading failed("sqlite:/nonexistent/subscribers.db", now());
+        CHECK(router.again.follow(*router.database, now(), &failed).full);
+        CHECK(failed.taken());
+    }
+    router.again.take(router.last.fence);
+    const Pass pass = router.again.follow(*router.database, now(), &reading);
+    CHECK(pass.full);
+    CHECK(reading.taken());
+    CHECK(router.differences() == 0);
+    CHECK(pass.revision == current_revision(*router.database));
+}
