@@ -68,6 +68,11 @@ bool moves_border(const Transaction& transaction) {
 
 }  // namespace
 
+bool in_force(const Fence& fence) {
+    const auto border = fence.chains.find("border");
+    return border != fence.chains.end() && !border->second.rules.empty();
+}
+
 void require_relay(const Policy& policy, const Border& border) {
     if (!policy.relays.empty()) return;
     const bool pool_closes =
@@ -315,11 +320,7 @@ void Enforcement::refresh_next_end() {
     }
 }
 
-bool Enforcement::fenced() const {
-    if (revision_) return true;
-    const auto border = applied_.chains.find("border");
-    return border != applied_.chains.end() && !border->second.rules.empty();
-}
+bool Enforcement::fenced() const { return revision_ || in_force(applied_); }
 
 std::optional<Instant> Enforcement::next_end() const {
     return next_end_ == never ? std::nullopt : std::optional(next_end_);

@@ -27,6 +27,9 @@ struct InForce {
     std::string mark;       ///< Enforcement::mark() at that revision; "": not known
 };
 
+/// Whether it judges packets. Rules are written last, so that it has all that they look into.
+bool in_force(const Fence&);
+
 /// Throws Refused (conflict) when `policy` fences (a pool or `border` drops or rejects) but has no relay: all mail
 /// would stop.
 void require_relay(const Policy&, const Border&);

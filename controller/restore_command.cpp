@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <memory>
 #include <system_error>
 
 #include "controller/commands.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/last_good.hpp"
 #include "controller/router_lock.hpp"
+#include "subscribers/error.hpp"
 
 namespace smtpfence {
 
@@ -67,12 +69,28 @@ Source source_of(Invocation& run, const Configuration& configuration, Instant ti
             "the configuration's [boot] fence, without exemptions", 0};
 }
 
+/// Whether another process that may write the table has a fence in force.
+bool kept(const Configuration& configuration) {
+    try {
+        const RouterLock lock(configuration.state_directory);
+        return false;
+    } catch (const Refused&) {
+        return in_force(open_kernel()->read_outline());
+    }
+}
+
 }  // namespace
 
-Execution restore_command(CLI::App&) {
-    return [](Invocation& run) {
+Execution restore_command(CLI::App& app) {
+    auto unless_kept = std::make_shared<bool>(false);
+    app.add_flag("--unless-kept", *unless_kept, "succeed as well where another process keeps a fence in force");
+    return [=](Invocation& run) {
         const Instant time = now();
         const Configuration configuration = usable_configuration(run);
+        if (*unless_kept && kept(configuration)) {
+            run.output().result({{"revision", 0}, {"changes", 0}}, "another process keeps a fence in force; 0 changes");
+            return 0;
+        }
         Source source = source_of(run, configuration, time);
         const RouterLock lock(configuration.state_directory);
         const auto kernel = open_kernel();

@@ -113,11 +113,15 @@ class ServiceCase(ProgramCase):
         known = ("--config", self.configuration) if hasattr(self, "configuration") else ()
         return super().call(*known, *arguments, **options)
 
-    def start(self, command=(PROGRAM,)):
+    def launch(self, command=(PROGRAM,)):
         with open(self.path("journal"), "w", encoding="utf-8") as journal:
             self.service = subprocess.Popen(
                 [*command, "--config", self.configuration, "run"], stdout=journal, stderr=journal,
                 env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
+
+    def start(self, command=(PROGRAM,)):
+        """Returns when it enforces."""
+        self.launch(command)
         deadline = time.monotonic() + PATIENCE
         while not any(item["revision"] == item["desired_revision"] for item in self.listed("status")):
             self.assertIsNone(self.service.poll(), self.journal())

@@ -96,9 +96,7 @@ class Restore(RestoreCase):
         self.database_url = f"sqlite:{self.database}"
         hidden = self.path("hidden.db")
         os.rename(self.database, hidden)
-        with open(self.path("journal"), "w", encoding="utf-8") as journal:
-            self.service = subprocess.Popen([os.environ["SMTPFENCE"], "--config", self.configuration, "run"], stdout=journal,
-                                            stderr=journal, env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
+        self.launch()
         self.until(lambda: V4 in self.elements("pool4"), "the last good fence")
         self.fenced()
         self.assertNotEqual(url, self.database_url)
@@ -180,6 +178,27 @@ class Restore(RestoreCase):
     def test_beside_a_service_it_is_refused(self):
         self.start()
         self.refused(CONFLICT, "restore", saying=str(self.service.pid))
+
+    def test_unless_a_service_keeps_a_fence(self):
+        self.start()
+        self.assertIn("another process keeps a fence in force", self.run_program("restore", "--unless-kept").out)
+        self.assertEqual(self.json("restore", "--unless-kept")["changes"], 0)
+        self.fenced()
+
+    def test_a_service_that_keeps_none_is_no_excuse(self):
+        self.boot()
+        shutil.rmtree(self.path("state"))
+        self.configure(BOOT)
+        self.launch()
+        self.until(lambda: "on router" in self.journal(), "the service runs")
+        done = self.run_program("restore", "--unless-kept", code=CONFLICT)
+        self.assertIn(str(self.service.pid), done.err)
+        self.assertNotIn("goto", nft("list", "ruleset"))
+
+    def test_unless_kept_it_restores(self):
+        self.boot()
+        self.assertIn("the fence of revision", self.run_program("restore", "--unless-kept").out)
+        self.fenced()
 
     def test_clear_takes_the_files_away(self):
         self.run_program("clear", "--yes")

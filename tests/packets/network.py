@@ -204,14 +204,18 @@ class Line:
             self.namespace.set(name, LINE_HOPS)
         router.ip(f"link add {self.interface} address {self.router_mac} type veth peer name line "
                   f"address {self.own_mac} netns {self.namespace.path}")
-        self.namespace.ip(*self._end("line", self.own4, self.own6, self.router4, self.router6, self.router_mac),
-                          f"route add default via {self.router4}", f"route add ::/0 via {self.router6}",
+        self.settle(router, "line")
+
+    def settle(self, router, end):
+        """Addresses and routes on both ends of the link; the line's own is named `end`."""
+        self.namespace.ip(*self._end(end, self.own4, self.own6, self.router4, self.router6, self.router_mac),
+                          f"route replace default via {self.router4}", f"route replace ::/0 via {self.router6}",
                           *[f"addr add {address} dev lo" + (" nodad" if ":" in address else "")
                             for address in self.addresses])
         router.ip(*self._end(self.interface, self.router4, self.router6, self.own4, self.own6, self.own_mac),
-                  *[f"route add {prefix} via "
+                  *[f"route replace {prefix} via "
                     f"{self.own6 if ':' in prefix else self.own4}" for prefix in self.prefixes])
-        self.wire = Wire(self.namespace, "line", self.own_mac, self.router_mac)
+        self.wire = Wire(self.namespace, end, self.own_mac, self.router_mac)
 
     @staticmethod
     def _end(interface, own4, own6, peer4, peer6, peer_mac):

@@ -51,12 +51,14 @@ class Subscriber:
     def __init__(self, case, name, addresses):
         self.network, self.service, self.name = case.network, case.service, name
         self.own4, self.own6 = addresses
+        self.namespace = case.network["office"]
         self.process = self.wire = self.device = None
 
-    def dial(self):
-        office = self.network["office"]
+    def dial(self, *words):
+        """`words`: more for pppd."""
+        office = self.namespace
         with open(os.path.join(self.service.directory, "pppd"), "a", encoding="utf-8") as log:
-            self.process = office.start("pppd", "plugin", "rp-pppoe.so", "line", f"{self.own4}:", "ifname", self.name,
+            self.process = office.start("pppd", "plugin", "rp-pppoe.so", "line", *words, f"{self.own4}:", "ifname", self.name,
                                         "nodetach", "nodefaultroute", *BOTH_ENDS.split(), stdout=log, stderr=log)
         self.until(self.router_device, "session")
         self.device = self.router_device()

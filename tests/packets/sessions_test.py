@@ -47,15 +47,15 @@ class Sessions(PacketCase):
                 if TCP in packet and 25 in (packet[TCP].sport, packet[TCP].dport)
                 and (packet.src, packet.dst) == (source, destination)]
 
-    def is_cut(self, session, line, server):
-        """Sends both ways over a connection and sees that neither gets through."""
+    def is_cut(self, session, line, server, source="home"):
+        """Sends both ways over a connection from behind `source` and sees that neither gets through."""
         for namespace_wire in self.network.lines.values():
             namespace_wire.wire.waiting()
         session.client.sendall(b"MAIL FROM:<a@example>\r\n")
-        far, _ = self.network.sentinel("home", "internet")
+        far, _ = self.network.sentinel(source, "internet")
         self.assertEqual(self.segments(far, line, server), [])
         session.server.sendall(b"250 ok\r\n")
-        far, _ = self.network.sentinel("internet", "home")
+        far, _ = self.network.sentinel("internet", source)
         self.assertEqual(self.segments(far, server, line), [])
 
     def goes_on(self, session):
