@@ -118,7 +118,7 @@ TEST_CASE("enforcement: a new process measures against the last good fence, not 
     empty_everything(*router.database);
     Enforcement fresh(router.kernel, {}, Guard({}));
     fresh.take();
-    fresh.measure_against({last, router.enforcement.revision().value()});
+    fresh.measure_against({last, router.enforcement.revision().value(), ""});
     fresh.follow(*router.database, now());
     CHECK(closed_space(router.kernel.read()) == closed_space(last));
     CHECK(fresh.guard().withheld());
@@ -130,7 +130,7 @@ TEST_CASE("enforcement: a first pass that is refused leaves the guard what it me
     router.database->query("DELETE FROM relay", {});
     Enforcement fresh(router.kernel, {}, Guard({}));
     fresh.take();
-    fresh.measure_against({last, router.enforcement.revision().value()});
+    fresh.measure_against({last, router.enforcement.revision().value(), ""});
     CHECK(refusal([&] { fresh.follow(*router.database, now()); }).starts_with("conflict: no relay"));
     router.database->query("DELETE FROM pool", {});
     fresh.follow(*router.database, now());
@@ -141,7 +141,7 @@ TEST_CASE("enforcement: a first pass that is refused leaves the guard what it me
 TEST_CASE("enforcement: a plan shows what would be withheld, and changes nothing") {
     Guarded router;
     router.remove("100.64.0.0/16"_p);
-    const InForce last{router.enforcement.applied(), *router.enforcement.revision()};
+    const InForce last{router.enforcement.applied(), *router.enforcement.revision(), ""};
     const Plan plan = make_plan(*router.database, router.kernel, {}, last, Guard({}), now());
     REQUIRE(plan.withheld);
     CHECK(plan.withheld->digest == digest_of(parse_widening("release 100.64.0.0/16\n")));
