@@ -119,6 +119,18 @@ class Router:
             time.sleep(0.002)
         return time.perf_counter() - started
 
+    def rest(self, before):
+        """Waits until the service, which had used `before` CPU seconds, has been idle for a second; returns what it used."""
+        started = time.perf_counter()
+        last, since = before, started
+        while time.perf_counter() - since < 1 or last == before:
+            if time.perf_counter() - started > min(PATIENCE, 20 + self.exemptions / 10_000):
+                break
+            time.sleep(0.1)
+            if self.cpu() != last:
+                last, since = self.cpu(), time.perf_counter()
+        return last - before
+
     def toggled(self, customers, count, pause):
         """Milliseconds from each commit to the kernel, by "grant" and "revoke", and how long all took in seconds."""
         lines = "\n".join(" ".join(self.spare(number)) for number in range(customers)) + "\n"
