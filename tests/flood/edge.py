@@ -29,15 +29,17 @@ class Edge(Service):
     def populate(self, many):
         """`many`: with 100,000 exemptions that stay as they are."""
         self.command("init")
-        self.command("relay", "add", *RELAY.values())
-        self.command("pool", "add", *POOLS)
+        lines = [{"op": "relay", "prefix": address} for address in RELAY.values()]
+        lines += [{"op": "pool", "prefix": prefix, "action": "drop"} for prefix in POOLS]
         for number, prefix in enumerate(ALWAYS_EXEMPT.values()):
-            self.assign_and_grant(f"always{number}", [prefix])
-        for customer, addresses in TOGGLED.items():
-            self.command("assign", customer, *addresses)
-        lines = [{"op": "assign", "customer": f"batch{n}", "prefix": prefix} for n in range(BATCH_CUSTOMERS)
-                 for prefix in (f"100.64.{32 + n // 200}.{n % 200}", f"2001:db8:100:{0x3000 + n:x}::/64")]
-        self.load(lines)
+            lines += [{"op": "assign", "customer": f"always{number}", "prefix": prefix},
+                      {"op": "exempt", "customer": f"always{number}", "reason": "runs a mail server"}]
+        lines += [{"op": "assign", "customer": customer, "prefix": address}
+                  for customer, addresses in TOGGLED.items() for address in addresses]
+        lines += [{"op": "assign", "customer": f"batch{n}", "prefix": prefix} for n in range(BATCH_CUSTOMERS)
+                  for prefix in (f"100.64.{32 + n // 200}.{n % 200}", f"2001:db8:100:{0x3000 + n:x}::/64")]
+        if self.load(lines) != 0:
+            raise RuntimeError("the facts can't be imported")
         if many:
             lines = [line for number in range(MANY) for line in
                      ({"op": "assign", "customer": f"many{number}",
@@ -47,10 +49,6 @@ class Edge(Service):
                 if self.load(lines[first:first + MANY // 5]) != 0:
                     raise RuntimeError("100,000 exemptions can't be imported")
         return self
-
-    def assign_and_grant(self, customer, prefixes):
-        self.command("assign", customer, *prefixes)
-        self.command("exempt", "grant", customer, "--reason", "runs a mail server", "--no-wait")
 
     def load(self, records):
         """Imports records; returns the exit code."""
@@ -71,6 +69,10 @@ class Edge(Service):
         return [dice.choice(({"op": "exempt", "customer": f"batch{n}", "reason": "asked", "ticket": f"t{self.ticket}"},
                              {"op": "revoke", "customer": f"batch{n}", "reason": "asked"}))
                 for n in dice.sample(range(BATCH_CUSTOMERS), count)]
+
+    def drift(self):
+        """Differences that the service found in the kernel and put right, as it reports."""
+        return self.json("status")["items"][0]["drift_healed"]
 
     def caught_up(self):
         """Whether the service says that it enforces what the database says."""

@@ -203,12 +203,9 @@ class Flood:
 
     def churned(self):
         """Segments that arrived, by churned source."""
-        result = {}
-        for name in ("churned4", "churned6"):
-            listing = json.loads(self.network["internet"].nft("-j", "list", "set", "inet", "witness", name))
-            for item in next(item["set"]["elem"] for item in listing["nftables"] if "set" in item):
-                result[item["elem"]["val"]] = item["elem"]["counter"]["packets"]
-        return result
+        listing = self.network["internet"].nft("-j", "list", "table", "inet", "witness")
+        sets = [item["set"] for item in json.loads(listing)["nftables"] if "set" in item]
+        return {item["elem"]["val"]: item["elem"]["counter"]["packets"] for one in sets for item in one["elem"]}
 
     def missing(self, name):
         """Numbers of segments that were sent and did not arrive, and the flow of each. After end()."""
