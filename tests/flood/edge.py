@@ -98,7 +98,7 @@ class Churn:
     moves, pools. What a command says is enforced is looked at: from then on no segment of that line may arrive."""
 
     def __init__(self, edge, flood, dice):
-        self.edge, self.flood, self.dice = edge, flood, dice
+        self.edge, self.flood, self.dice, self.wait = edge, flood, dice, ("--wait", flood.pace.wait)
         self.lock = threading.Lock()  # held while a command runs: who takes it sees a database at rest
         self.counts = {"granted": 0, "revoked": 0, "failed": 0, "moved": 0, "pools": 0}
         self.checked, self.violations, self.failure = 0, [], None
@@ -116,7 +116,7 @@ class Churn:
             while not self.ended.is_set():
                 with self.lock:
                     self.dice.choice(steps)()
-                time.sleep(0.01)
+                time.sleep(self.flood.pace.commands)
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
 
@@ -133,9 +133,9 @@ class Churn:
         customer, addresses = self.dice.choice(sorted(TOGGLED.items()))
         if addresses[0] in self.closed:
             self.open(addresses)
-            self.count(self.edge.attempt("exempt", "grant", customer, "--reason", "asked", "--wait", "3s"), granted=1)
+            self.count(self.edge.attempt("exempt", "grant", customer, "--reason", "asked", *self.wait), granted=1)
         else:
-            code = self.edge.attempt("exempt", "revoke", customer, "--reason", "asked", "--wait", "3s")
+            code = self.edge.attempt("exempt", "revoke", customer, "--reason", "asked", *self.wait)
             self.count(code, revoked=1)
             if code == 0:
                 self.close(addresses)
@@ -145,7 +145,7 @@ class Churn:
         customer, addresses = self.dice.choice(sorted(TOGGLED.items()))
         if addresses[0] in self.closed:
             return
-        code = self.edge.attempt("assign", "newcomer", addresses[0], "--take", "--wait", "3s")
+        code = self.edge.attempt("assign", "newcomer", addresses[0], "--take", *self.wait)
         self.count(code, moved=1)
         if code == 0:
             self.close(addresses[:1])

@@ -123,7 +123,7 @@ def fill_disk(rig):
 def operate(rig):
     """An operator's own table comes and goes in the middle of passes."""
     with rig.ledger.fault("an operator's nft -f") as row:
-        for _ in range(10):
+        for _ in range(3 if rig.calm else 10):
             rig.network.router.nft("-f", "-", input=OPERATOR)
         healed(rig, row, time.monotonic())
 
@@ -236,7 +236,7 @@ def refuse_netlink(rig, error, number):
 
 def kill_in_pass(rig, call, number):
     """Kills the service at call `number` of a pass with changes. Returns whether it came so far."""
-    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of a pass") as row:
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at {rig.which} {call} of a pass") as row:
         rig.edge.settle()
         with Tracer(rig.edge, f"{call}:signal=KILL:when={number}"):
             rig.edge.load(rig.edge.batch(rig.dice) + flips(rig))
@@ -263,7 +263,7 @@ def flips(rig):
 def kill_in_upgrade(rig, call, number):
     """Kills the service at call `number` of its bring-up in another layout than the kernel holds, with changes that
     came meanwhile. Returns whether it came so far."""
-    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of an upgrade") as row:
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at {rig.which} {call} of an upgrade") as row:
         rig.edge.stop()
         rig.edge.load(rig.edge.batch(rig.dice) + flips(rig))
         rig.switch_program()
@@ -280,7 +280,7 @@ def kill_in_upgrade(rig, call, number):
 def kill_in_first_start(rig, call, number):
     """The same where the kernel holds no table yet. Until the fence stands there is nothing to leak through, so the
     flood waits; but what is half there must stop nobody else. Returns whether it came so far."""
-    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of a first start") as row:
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at {rig.which} {call} of a first start") as row:
         rig.edge.stop()
         rig.flood.pause()
         rig.edge.command("clear", "--yes")
