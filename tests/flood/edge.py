@@ -29,15 +29,17 @@ class Edge(Service):
     def populate(self, many):
         """`many`: with 100,000 exemptions that stay as they are."""
         self.command("init")
-        self.command("relay", "add", *RELAY.values())
-        self.command("pool", "add", *POOLS)
+        lines = [{"op": "relay", "prefix": address} for address in RELAY.values()]
+        lines += [{"op": "pool", "prefix": prefix, "action": "drop"} for prefix in POOLS]
         for number, prefix in enumerate(ALWAYS_EXEMPT.values()):
-            self.assign_and_grant(f"always{number}", [prefix])
-        for customer, addresses in TOGGLED.items():
-            self.command("assign", customer, *addresses)
-        lines = [{"op": "assign", "customer": f"batch{n}", "prefix": prefix} for n in range(BATCH_CUSTOMERS)
-                 for prefix in (f"100.64.{32 + n // 200}.{n % 200}", f"2001:db8:100:{0x3000 + n:x}::/64")]
-        self.load(lines)
+            lines += [{"op": "assign", "customer": f"always{number}", "prefix": prefix},
+                      {"op": "exempt", "customer": f"always{number}", "reason": "runs a mail server"}]
+        lines += [{"op": "assign", "customer": customer, "prefix": address}
+                  for customer, addresses in TOGGLED.items() for address in addresses]
+        lines += [{"op": "assign", "customer": f"batch{n}", "prefix": prefix} for n in range(BATCH_CUSTOMERS)
+                  for prefix in (f"100.64.{32 + n // 200}.{n % 200}", f"2001:db8:100:{0x3000 + n:x}::/64")]
+        if self.load(lines) != 0:
+            raise RuntimeError("the facts can't be imported")
         if many:
             lines = [line for number in range(MANY) for line in
                      ({"op": "assign", "customer": f"many{number}",
@@ -47,10 +49,6 @@ class Edge(Service):
                 if self.load(lines[first:first + MANY // 5]) != 0:
                     raise RuntimeError("100,000 exemptions can't be imported")
         return self
-
-    def assign_and_grant(self, customer, prefixes):
-        self.command("assign", customer, *prefixes)
-        self.command("exempt", "grant", customer, "--reason", "runs a mail server", "--no-wait")
 
     def load(self, records):
         """Imports records; returns the exit code."""
@@ -71,6 +69,10 @@ class Edge(Service):
         return [dice.choice(({"op": "exempt", "customer": f"batch{n}", "reason": "asked", "ticket": f"t{self.ticket}"},
                              {"op": "revoke", "customer": f"batch{n}", "reason": "asked"}))
                 for n in dice.sample(range(BATCH_CUSTOMERS), count)]
+
+    def drift(self):
+        """Differences that the service found in the kernel and put right, as it reports."""
+        return self.json("status")["items"][0]["drift_healed"]
 
     def caught_up(self):
         """Whether the service says that it enforces what the database says."""
@@ -96,7 +98,7 @@ class Churn:
     moves, pools. What a command says is enforced is looked at: from then on no segment of that line may arrive."""
 
     def __init__(self, edge, flood, dice):
-        self.edge, self.flood, self.dice = edge, flood, dice
+        self.edge, self.flood, self.dice, self.wait = edge, flood, dice, ("--wait", flood.pace.wait)
         self.lock = threading.Lock()  # held while a command runs: who takes it sees a database at rest
         self.counts = {"granted": 0, "revoked": 0, "failed": 0, "moved": 0, "pools": 0}
         self.checked, self.violations, self.failure = 0, [], None
@@ -114,7 +116,7 @@ class Churn:
             while not self.ended.is_set():
                 with self.lock:
                     self.dice.choice(steps)()
-                time.sleep(0.01)
+                time.sleep(self.flood.pace.commands)
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
 
@@ -131,9 +133,9 @@ class Churn:
         customer, addresses = self.dice.choice(sorted(TOGGLED.items()))
         if addresses[0] in self.closed:
             self.open(addresses)
-            self.count(self.edge.attempt("exempt", "grant", customer, "--reason", "asked", "--wait", "3s"), granted=1)
+            self.count(self.edge.attempt("exempt", "grant", customer, "--reason", "asked", *self.wait), granted=1)
         else:
-            code = self.edge.attempt("exempt", "revoke", customer, "--reason", "asked", "--wait", "3s")
+            code = self.edge.attempt("exempt", "revoke", customer, "--reason", "asked", *self.wait)
             self.count(code, revoked=1)
             if code == 0:
                 self.close(addresses)
@@ -143,7 +145,7 @@ class Churn:
         customer, addresses = self.dice.choice(sorted(TOGGLED.items()))
         if addresses[0] in self.closed:
             return
-        code = self.edge.attempt("assign", "newcomer", addresses[0], "--take", "--wait", "3s")
+        code = self.edge.attempt("assign", "newcomer", addresses[0], "--take", *self.wait)
         self.count(code, moved=1)
         if code == 0:
             self.close(addresses[:1])

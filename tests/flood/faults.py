@@ -123,35 +123,42 @@ def fill_disk(rig):
 def operate(rig):
     """An operator's own table comes and goes in the middle of passes."""
     with rig.ledger.fault("an operator's nft -f") as row:
-        for _ in range(10):
+        for _ in range(3 if rig.calm else 10):
             rig.network.router.nft("-f", "-", input=OPERATOR)
         healed(rig, row, time.monotonic())
 
 
-def flush_owned(rig):
-    """The table is the service's own: a flush skips it."""
+def flush(rig):
+    """A table that is the service's own is skipped; what becomes of another one is a hole."""
     with rig.churn.lock:
-        with rig.ledger.fault("nft flush ruleset", closed=rig.owned) as row:
+        if not rig.owned:
+            rig.edge.settle()
+            make_hole(rig)
+            rig.churn.look_anew()
+            return
+        with rig.ledger.fault("nft flush ruleset") as row:
             started = time.monotonic()
             rig.network.router.nft("flush", "ruleset")
             healed(rig, row, started)
-        if not rig.owned:
-            rig.churn.look_anew()
+
+
+def make_hole(rig):
+    """Nobody writes to the database meanwhile, so that it's the service itself that notices. Called with the lock."""
+    with rig.ledger.fault("nft flush ruleset, table not owned", closed=False) as row:
+        drift, started = rig.edge.drift(), time.monotonic()
+        rig.network.router.nft("flush", "ruleset")
+        rig.fenced_again(drift)
+        row.heal.append((time.monotonic() - started) * 1000)
 
 
 def flush_unowned(rig):
-    """A table that somebody made beforehand can't be owned: what a kernel without owners shows. Nobody writes to the
-    database meanwhile, so that it's the service itself that notices."""
+    """A table that somebody made beforehand can't be owned: what a kernel without owners shows."""
     with rig.churn.lock:
         for _ in range(3):
             rig.edge.stop()
             rig.without_fence("nft", "add", "table", "inet", "smtpfence")
             time.sleep(0.2)
-            with rig.ledger.fault("nft flush ruleset, table not owned", closed=False) as row:
-                started = time.monotonic()
-                rig.network.router.nft("flush", "ruleset")
-                rig.fenced_again()
-                row.heal.append((time.monotonic() - started) * 1000)
+            make_hole(rig)
         rig.edge.stop()
         rig.without_fence()
         rig.churn.look_anew()
@@ -196,7 +203,7 @@ def start_second(rig):
             raise AssertionError(f"a second service: exit {code}")
 
 
-RANDOM = (kill, kill, restart, upgrade, reload, apply, lock_database, lose_database, fill_disk, operate, flush_owned,
+RANDOM = (kill, kill, restart, upgrade, reload, apply, lock_database, lose_database, fill_disk, operate, flush,
           step_clock, start_second)
 
 
@@ -229,7 +236,7 @@ def refuse_netlink(rig, error, number):
 
 def kill_in_pass(rig, call, number):
     """Kills the service at call `number` of a pass with changes. Returns whether it came so far."""
-    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of a pass") as row:
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at {rig.which} {call} of a pass") as row:
         rig.edge.settle()
         with Tracer(rig.edge, f"{call}:signal=KILL:when={number}"):
             rig.edge.load(rig.edge.batch(rig.dice) + flips(rig))
@@ -256,7 +263,7 @@ def flips(rig):
 def kill_in_upgrade(rig, call, number):
     """Kills the service at call `number` of its bring-up in another layout than the kernel holds, with changes that
     came meanwhile. Returns whether it came so far."""
-    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of an upgrade") as row:
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at {rig.which} {call} of an upgrade") as row:
         rig.edge.stop()
         rig.edge.load(rig.edge.batch(rig.dice) + flips(rig))
         rig.switch_program()
@@ -273,7 +280,7 @@ def kill_in_upgrade(rig, call, number):
 def kill_in_first_start(rig, call, number):
     """The same where the kernel holds no table yet. Until the fence stands there is nothing to leak through, so the
     flood waits; but what is half there must stop nobody else. Returns whether it came so far."""
-    with rig.churn.lock, rig.ledger.fault(f"kill -9 at each {call} of a first start") as row:
+    with rig.churn.lock, rig.ledger.fault(f"kill -9 at {rig.which} {call} of a first start") as row:
         rig.edge.stop()
         rig.flood.pause()
         rig.edge.command("clear", "--yes")

@@ -10,11 +10,13 @@ import ipaddress
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import time
+from typing import NamedTuple
 
-from network import ALL_CPUS, Network
+from network import ALL_CPUS, Network, PATIENCE, V4
 
 SENDER = os.environ.get("FLOOD_SENDER", "")
 FOREIGN = {4: "198.51.100.250", 6: "2001:db8:f::250"}
@@ -30,7 +32,18 @@ TOGGLED = {f"toggled{n}": (f"100.64.16.{n}", f"2001:db8:100:16{n:02x}::1") for n
 QUEUE = 4000  # more than net.core.netdev_max_backlog, for both hops
 IN_FLIGHT = 0.05  # seconds in which a queue that nobody fills is empty
 CAPTURE_DELAY = 2.5  # seconds that a packet may wait in the kernel until tcpdump gets it
-PACE = 1500  # microseconds between two segments that must pass, in either direction
+
+
+class Pace(NamedTuple):
+    """Microseconds between two segments of the flood (0: as fast as the machine does), and between two that must pass,
+    in either direction; seconds between two commands; how long a command waits until it's enforced."""
+    flood: int
+    legitimate: int
+    commands: float
+    wait: str
+
+
+FAST, CALM = Pace(0, 1500, 0.01, "3s"), Pace(4000, 20000, 0.3, "20s")
 
 
 def state_of(pid):
@@ -133,9 +146,9 @@ class Capture:
 class Flood:
     """Network, senders and witnesses. `seconds` bounds the senders, whatever becomes of the rig."""
 
-    def __init__(self, directory, seconds):
+    def __init__(self, directory, seconds, pace=FAST):
         self.network = Network()
-        self.directory, self.seconds = directory, seconds
+        self.directory, self.seconds, self.pace = directory, seconds, pace
         self.senders, self.captures = {}, {}
         churned = {family: ", ".join(pair[family == 6] for pair in TOGGLED.values()) for family in (4, 6)}
         self.network["internet"].nft("-f", "-", input=f"""table inet witness {{
@@ -160,8 +173,9 @@ class Flood:
         out, back = legitimate_flows()
         first, *others = sorted(ALL_CPUS)
         calm = others[0] if others else first
-        for name, line, flows, pace, cpu in (("out", "home", out, PACE, calm), ("back", "internet", back, PACE, calm),
-                                             ("flood", "home", flood_flows(), 0, first)):
+        for name, line, flows, pace, cpu in (("out", "home", out, self.pace.legitimate, calm),
+                                             ("back", "internet", back, self.pace.legitimate, calm),
+                                             ("flood", "home", flood_flows(), self.pace.flood, first)):
             self.senders[name] = Sender(self.network, line, flows, pace, cpu, self.seconds,
                                         f"{self.directory}/{name}.count")
         for name in ("out", "back"):
@@ -184,31 +198,46 @@ class Flood:
 
     def drain(self):
         """Waits until what was on its way has arrived: the kernel's queue between two interfaces holds fewer segments,
-        and they are first in, first out."""
+        and they are first in, first out. A flood at a pace would take long for that: there a datagram behind it tells."""
+        if self.pace.flood:
+            self.send_behind()
+            return
         flood = self.senders["flood"]
         enough = flood.sent() + QUEUE
         self.wait_until(lambda: flood.sent() >= enough, "the flood stands still")
 
+    def send_behind(self):
+        """On the flood's CPU, whose queue it shares; returns when it has arrived at the far end."""
+        with self.network["internet"]:
+            far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with self.network["home"]:
+            near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with far, near:
+            far.bind((V4.server, 0))
+            far.settimeout(PATIENCE)
+            before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {min(ALL_CPUS)})
+            near.sendto(b"behind", far.getsockname())
+            os.sched_setaffinity(0, before)
+            far.recv(16)
+
     @staticmethod
     def wait_until(condition, otherwise):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
                 raise RuntimeError(otherwise)
             time.sleep(0.001)
 
     def leaked(self):
-        listing = json.loads(self.network["internet"].nft("-j", "list", "counter", "inet", "witness", "never"))
-        return next(item["counter"]["packets"] for item in listing["nftables"] if "counter" in item)
+        listing = self.network["internet"].nft("-j", "list", "counter", "inet", "witness", "never")
+        return next(item["counter"]["packets"] for item in json.loads(listing)["nftables"] if "counter" in item)
 
     def churned(self):
         """Segments that arrived, by churned source."""
-        result = {}
-        for name in ("churned4", "churned6"):
-            listing = json.loads(self.network["internet"].nft("-j", "list", "set", "inet", "witness", name))
-            for item in next(item["set"]["elem"] for item in listing["nftables"] if "set" in item):
-                result[item["elem"]["val"]] = item["elem"]["counter"]["packets"]
-        return result
+        listing = self.network["internet"].nft("-j", "list", "table", "inet", "witness")
+        sets = [item["set"] for item in json.loads(listing)["nftables"] if "set" in item]
+        return {item["elem"]["val"]: item["elem"]["counter"]["packets"] for one in sets for item in one["elem"]}
 
     def missing(self, name):
         """Numbers of segments that were sent and did not arrive, and the flow of each. After end()."""

@@ -30,8 +30,9 @@ SO_RCVBUFFORCE = 33
 PACKET_OUTGOING = 4
 ETH_P_ALL = 3
 
-# What a program may need on a loaded machine, and what a frame may; only what is broken takes this long.
-PATIENCE, FRAME_PATIENCE = 20.0, 5.0
+# What a program may need on a loaded machine (an emulated one sets more), and what a frame may; only what is broken
+# takes this long.
+PATIENCE, FRAME_PATIENCE = float(os.environ.get("SMTPFENCE_PATIENCE", "20")), 5.0
 
 # Hosts on the lines start lower than the router, which tells its own resets from theirs.
 ROUTER_HOPS, LINE_HOPS = 64, 32
