@@ -198,7 +198,8 @@ class Flood:
 
     def drain(self):
         """Waits until what was on its way has arrived: the kernel's queue between two interfaces holds fewer segments,
-        and they are first in, first out. A flood at a pace would take long for that: there a datagram behind it tells."""
+        and they are first in, first out. A flood at a pace would take long for that: there a datagram behind it
+        tells."""
         if self.pace.flood:
             self.send_behind()
             return
