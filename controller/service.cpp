@@ -20,7 +20,6 @@
 #include "controller/verifier.hpp"
 #include "controller/withholding.hpp"
 #include "rules/fence_record.hpp"
-#include "rules/layout.hpp"
 
 namespace smtpfence {
 
@@ -30,18 +29,6 @@ using namespace std::chrono_literals;
 
 /// What is committed so soon after a pass goes into one with what follows it: what cancels out costs nothing.
 constexpr auto gathering = 5ms;
-
-/// So many exemptions are asked for in a quarter of a second: a start does that before it is ready.
-constexpr size_t soon_compared = 100'000;
-
-/// How a start compares the kernel with the last good fence.
-Comparison comparison_with(const Snapshot& last) {
-    size_t exemptions = 0;
-    for (const auto& [name, set] : last.fence.sets) {
-        if (parse_exempt_set_name(name)) exemptions += set.elements.size();
-    }
-    return last.resumable && exemptions > soon_compared ? Comparison::numbers : Comparison::keys;
-}
 
 /// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
 /// could open.
@@ -110,11 +97,7 @@ private:
             reading_.emplace(follower_.url(), now());
             last = read_last_good(configuration_.state_directory, now(), complaints);
         }
-        if (last) {
-            enforcement_.take(last->fence, comparison_with(*last));
-        } else {
-            enforcement_.take();
-        }
+        enforcement_.take(last ? last->fence : Fence(), last ? comparison_with(*last) : Comparison::keys);
         look_around();
         if (!last) return;
         if (same_record(last->fence, enforcement_.applied())) keeping_.resume(*last);

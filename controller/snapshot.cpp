@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "controller/digest.hpp"
+#include "rules/layout.hpp"
 #include "subscribers/error.hpp"
 
 namespace smtpfence {
@@ -15,6 +16,8 @@ namespace {
 
 constexpr size_t header_size = 7 + 20 + 1 + 64 + 1;
 constexpr size_t longest_line = 256;
+/// So many exemptions are asked for in a quarter of a second.
+constexpr size_t soon_compared = 100'000;
 std::string digest_of(std::string_view body) {
     Digest digest;
     digest.add(body);
@@ -160,6 +163,14 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     snapshot.end = size;
     snapshot.resumable = !complaint && time == now;
     return snapshot;
+}
+
+Comparison comparison_with(const Snapshot& last) {
+    size_t exemptions = 0;
+    for (const auto& [name, set] : last.fence.sets) {
+        if (parse_exempt_set_name(name)) exemptions += set.elements.size();
+    }
+    return last.resumable && exemptions > soon_compared ? Comparison::numbers : Comparison::keys;
 }
 
 bool begins_intact(std::string_view file) {

@@ -17,6 +17,7 @@
 
 #include "controller/guard.hpp"
 #include "rules/fence_record.hpp"
+#include "rules/kernel.hpp"
 
 namespace smtpfence {
 
@@ -35,6 +36,9 @@ struct Snapshot {
 /// What stands in one file; `complaint` is set when its end is damaged. Throws Refused (invalid) when nothing is
 /// usable.
 Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint);
+
+/// How a start compares the kernel with it: each of many exemptions is asked for only behind READY.
+Comparison comparison_with(const Snapshot&);
 
 /// Whether the whole fence, a file's first record, has this version's form and is undamaged by its checksum.
 bool begins_intact(std::string_view file);

@@ -93,11 +93,24 @@ TEST_CASE("kernel: held answers for each key, whatever is missing between them")
     CHECK_FALSE(kernel->count("exempt4_19"));
 }
 
+namespace {
+
+/// A kernel that holds 700 exemptions.
+struct Filled {
+    Stage kernel;
+    Fence desired = compile(many_rights(700, now()), {}, {});
+
+    explicit Filled(const std::string& which) : kernel(which) {
+        kernel->take();
+        bring(*kernel, desired);
+    }
+};
+
+}  // namespace
+
 TEST_CASE("kernel: reading is the same whatever was expected") {
-    const Stage kernel(EACH_KERNEL);
-    kernel->take();
-    const Fence desired = compile(many_rights(700, now()), {}, {});
-    bring(*kernel, desired);
+    const Filled filled(EACH_KERNEL);
+    const auto& [kernel, desired] = filled;
     Fence expected = desired;
     Elements& elements = expected.sets.at("exempt4_32").elements;
     SECTION("exactly that") {}
@@ -121,10 +134,8 @@ TEST_CASE("kernel: reading is the same whatever was expected") {
 }
 
 TEST_CASE("kernel: by numbers, as many elements pass for the expected ones, and others are told as they are") {
-    const Stage kernel(EACH_KERNEL);
-    kernel->take();
-    const Fence desired = compile(many_rights(700, now()), {}, {});
-    bring(*kernel, desired);
+    const Filled filled(EACH_KERNEL);
+    const auto& [kernel, desired] = filled;
     Fence expected = desired;
     Elements& elements = expected.sets.at("exempt4_32").elements;
     elements.erase(elements.begin());
