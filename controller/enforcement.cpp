@@ -111,7 +111,8 @@ void Enforcement::take(const Fence& expected, Comparison comparison) {
     kernel_.listen();
     generation_ = kernel_.generation();
     applied_ = kernel_.read(expected, comparison);
-    if (comparison == Comparison::numbers) sweep_ = Position{};
+    sweep_ = comparison == Comparison::numbers ? std::optional(Position{}) : std::nullopt;
+    asks_first_ = false;
     touched_ = {};
     space_.reset();
     refresh_next_end();
@@ -182,8 +183,10 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     const Revision revision = policy.revision;
     Fence desired = compile(std::move(policy), border_, applied_);
     hold_back(database, desired, now);
+    while (asks_first_ && sweeping()) ask(desired);
     Changes changes = difference(applied_, std::move(desired), now);
     pass = commit(std::move(changes));
+    if (std::exchange(asks_first_, false)) pass.changes += heal_surplus(now);
     guard_.passed(now);
     if (refused) throw *refused;
     last_.reset();

@@ -81,6 +81,10 @@ public:
     /// by numbers alone is swept through from then on. Throws KernelError.
     void take(const Fence& expected = {}, Comparison = Comparison::keys);
 
+    /// What take() compared by numbers alone is asked for one by one before the first follow() writes, as far as it
+    /// stays: what goes in any case is only counted, afterwards.
+    void ask_before_writing() { asks_first_ = sweep_.has_value(); }
+
     /// Goes on where an earlier process ended, after take(): the next follow() asks the change log for what came since
     /// `last`, as far as it leads there, and compares everything only when compare_all() is called. False: what is in
     /// the kernel is not `last`, or not what the border and this program's rules ask of it.
@@ -137,6 +141,15 @@ private:
     size_t put_right(const Touched&, Instant now);
     size_t heal_outline(const std::set<std::string>& remade, Instant now);
     size_t fill_again(const Fence& expected, const std::set<std::string>& names, Instant now);
+    /// Where the sweep goes on. No keys: it is through with the set.
+    struct Portion {
+        std::string set;
+        std::vector<Key> keys;
+    };
+    std::optional<Portion> next_portion(size_t most) const;
+    void passed(const Portion&);
+    void ask(const Fence& desired);
+    size_t heal_surplus(Instant now);
     size_t heal_exemptions(const std::string& set, std::span<const Key>, Instant now);
     size_t heal_by_reading(Instant now);
     bool in_surplus(const std::string& set, Instant now);
@@ -166,6 +179,7 @@ private:
     std::optional<Position> sweep_;  ///< where it goes on
     Instant last_expiry_{};          ///< when rights ended: the kernel may count them for some seconds yet
     bool compare_all_ = true;
+    bool asks_first_ = false;  ///< where the sweep is, in the mirror alone, before anything is written
 };
 
 }  // namespace smtpfence

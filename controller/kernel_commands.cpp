@@ -104,6 +104,7 @@ std::unique_ptr<RouterLock> try_lock(Invocation& run) {
 struct Before {
     std::optional<InForce> last;
     Guard guard;
+    Comparison comparison = Comparison::keys;
 };
 
 Before read_before(Invocation& run, Instant time) {
@@ -111,6 +112,7 @@ Before read_before(Invocation& run, Instant time) {
     auto snapshot = read_last_good(run.configuration().state_directory, time, complaints);
     for (const std::string& complaint : complaints) run.output().warn(complaint);
     Before before{std::nullopt, Guard(run.configuration().guard, snapshot ? snapshot->openings : Openings())};
+    if (snapshot) before.comparison = comparison_with(*snapshot);
     if (snapshot) before.last = InForce{std::move(snapshot->fence), snapshot->revision, std::move(snapshot->mark)};
     return before;
 }
@@ -130,7 +132,8 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     const auto kernel = open_kernel();
     Before before = read_before(run, now());
     Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
-    enforcement.take(before.last ? before.last->fence : Fence());
+    enforcement.take(before.last ? before.last->fence : Fence(), before.comparison);
+    enforcement.ask_before_writing();
     if (before.last) enforcement.measure_against(std::move(*before.last));
     Pass pass = enforcement.follow(database, now(), &reading);
     Guard& guard = enforcement.guard();

@@ -218,22 +218,26 @@ void LastGood::write_whole(const Fence& fence, const Openings& openings, Revisio
     if (file.number() < 0 || !give_to_owner(file.number(), directory_)) fail(fresh, "created");
     Digest digest;
     size_t length = 0;
-    std::string buffer = std::string(snapshot_magic) + record_header(0, std::string(64, '0'));
-    const auto add = [&](std::string_view line) {
-        digest.add(line);
-        length += line.size();
-        buffer += line;
-        if (buffer.size() < 65536) return;
+    if (!write_all(file.number(), std::string(snapshot_magic) + record_header(0, std::string(64, '0'))))
+        fail(fresh, "written");
+    std::string buffer;
+    const auto flush = [&] {
+        digest.add(buffer);
+        length += buffer.size();
         if (!write_all(file.number(), buffer)) fail(fresh, "written");
         buffer.clear();
+    };
+    const auto add = [&](std::string_view line) {
+        buffer += line;
+        if (buffer.size() >= 65536) flush();
     };
     add(fmt::format("at {}\n", to_number(now)));
     add(revision_line(revision, mark));
     for (const Opening& opening : openings) add(opening_line(opening));
     each_record_line(fence, add);
+    flush();
     const std::string header = record_header(length, digest.text());
-    if (!write_all(file.number(), buffer) ||
-        pwrite(file.number(), header.data(), header.size(), snapshot_magic.size()) !=
+    if (pwrite(file.number(), header.data(), header.size(), snapshot_magic.size()) !=
             static_cast<ssize_t>(header.size()) ||
         fsync(file.number()) != 0) {
         fail(fresh, "written");

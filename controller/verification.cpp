@@ -1,5 +1,7 @@
 // Enforcement's other half: what others do to the table is heard of, looked at and put right.
 
+#include <algorithm>
+
 #include "controller/enforcement.hpp"
 #include "rules/layout.hpp"
 
@@ -11,6 +13,7 @@ namespace {
 constexpr Seconds ending{2};
 /// For so long the kernel may count elements that have ended.
 constexpr Seconds collecting{10};
+constexpr size_t asked_at_once = 1000;
 
 std::vector<std::string> deleted_sets(const Changes& changes) {
     std::vector<std::string> names;
@@ -67,7 +70,7 @@ size_t Enforcement::put_right(const Touched& touched, Instant now) {
     if (touched.everything) {
         if (!kernel_.count("relay4")) return healed + heal_by_reading(now);
         sweep_ = Position{};
-        while (sweeping()) healed += sweep(now, 1000);
+        while (sweeping()) healed += sweep(now, asked_at_once);
     }
     return healed;
 }
@@ -143,28 +146,70 @@ size_t Enforcement::heal_by_reading(Instant now) {
     return commit(difference(actual, applied_, now), false).changes;
 }
 
-size_t Enforcement::sweep(Instant now, size_t most) {
-    if (!sweep_) return 0;
+std::optional<Enforcement::Portion> Enforcement::next_portion(size_t most) const {
+    if (!sweep_) return std::nullopt;
     auto set = applied_.sets.lower_bound(sweep_->set);
     while (set != applied_.sets.end() && !parse_exempt_set_name(set->first)) ++set;
-    if (set == applied_.sets.end()) {
+    if (set == applied_.sets.end()) return std::nullopt;
+    Portion portion{set->first, {}};
+    const Elements& elements = set->second.elements;
+    const bool goes_on = portion.set == sweep_->set && sweep_->behind;
+    auto element = goes_on ? elements.upper_bound(*sweep_->behind) : elements.begin();
+    for (; element != elements.end() && portion.keys.size() < most; ++element) portion.keys.push_back(element->first);
+    return portion;
+}
+
+void Enforcement::passed(const Portion& portion) {
+    if (portion.keys.empty()) {
+        sweep_ = Position{portion.set + '\0', {}};  // the name behind it
+    } else {
+        sweep_ = Position{portion.set, portion.keys.back()};
+    }
+}
+
+size_t Enforcement::sweep(Instant now, size_t most) {
+    const auto portion = next_portion(most);
+    if (!portion) {
         sweep_.reset();
         return 0;
     }
-    const std::string name = set->first;
-    const Elements& elements = set->second.elements;
-    const bool goes_on = name == sweep_->set && sweep_->behind;
-    std::vector<Key> keys;
-    auto element = goes_on ? elements.upper_bound(*sweep_->behind) : elements.begin();
-    for (; element != elements.end() && keys.size() < most; ++element) keys.push_back(element->first);
-    if (keys.empty()) {
-        const size_t healed = in_surplus(name, now) ? heal_by_reading(now) : 0;
-        sweep_ = Position{name + '\0', {}};  // the name behind it
-        return healed;
+    size_t healed = 0;
+    if (!portion->keys.empty()) {
+        healed = heal_exemptions(portion->set, portion->keys, now);
+    } else if (in_surplus(portion->set, now)) {
+        healed = heal_by_reading(now);
     }
-    const size_t healed = heal_exemptions(name, keys, now);
-    sweep_ = Position{name, keys.back()};
+    passed(*portion);
     return healed;
+}
+
+/// Brings the mirror of the sweep's next exemptions to what the kernel holds, as far as `desired` has them.
+void Enforcement::ask(const Fence& desired) {
+    const auto portion = next_portion(asked_at_once);
+    if (!portion) return sweep_.reset();
+    Set& set = applied_.sets[portion->set];
+    std::vector<Key> staying = portion->keys;
+    if (!staying.empty()) {
+        const auto name = exempt_set_of(desired, to_prefix(staying.front(), set.shape.key));
+        const Elements* const stay = name ? &desired.sets.at(*name).elements : nullptr;
+        std::erase_if(staying, [&](const Key& key) { return !stay || !stay->contains(key); });
+    }
+    const auto held = kernel_.held(portion->set, staying);
+    for (size_t i = 0; i < staying.size(); ++i) {
+        if (held[i]) {
+            set.elements[staying[i]] = *held[i];
+        } else {
+            set.elements.erase(staying[i]);
+        }
+    }
+    passed(*portion);
+}
+
+size_t Enforcement::heal_surplus(Instant now) {
+    const bool any = std::any_of(applied_.sets.begin(), applied_.sets.end(), [&](const auto& set) {
+        return parse_exempt_set_name(set.first) && in_surplus(set.first, now);
+    });
+    return any ? heal_by_reading(now) : 0;
 }
 
 /// Whether the kernel counts more than it should hold.

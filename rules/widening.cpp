@@ -73,7 +73,7 @@ std::vector<Prefix> newly_exempt(const Fence& before, const Fence& after, const 
             if (!was) prefixes.push_back(to_prefix(element.first, set.shape.key));
         }
     }
-    std::sort(prefixes.begin(), prefixes.end());
+    if (!std::is_sorted(prefixes.begin(), prefixes.end())) std::sort(prefixes.begin(), prefixes.end());
     std::erase_if(prefixes, [at = closed.begin(), end = closed.end()](const Prefix& prefix) mutable {
         const Range range = range_of(prefix);
         while (at != end && (at->family != range.family ? at->family < range.family : at->last < range.first)) ++at;

@@ -76,9 +76,10 @@ void Sweep::finish() {
 }
 
 Ranges merged(std::vector<Range> ranges) {
-    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
+    const auto earlier = [](const Range& a, const Range& b) {
         return a.family != b.family ? a.family < b.family : a.first < b.first;
-    });
+    };
+    if (!std::is_sorted(ranges.begin(), ranges.end(), earlier)) std::sort(ranges.begin(), ranges.end(), earlier);
     Ranges result;
     for (const Range& range : ranges) {
         if (!result.empty() && result.back().family == range.family &&

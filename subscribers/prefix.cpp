@@ -1,7 +1,7 @@
 #include "subscribers/prefix.hpp"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
+#include <fmt/compile.h>
 
 #include <algorithm>
 #include <cstring>
@@ -105,7 +105,7 @@ Prefix Prefix::widened(uint8_t length) const { return {family_, address_, length
 std::string Prefix::text() const {
     // inet_ntop(3) takes three times as long for IPv4, and a million rights are written at once.
     if (family_ == Family::v4)
-        return fmt::format("{}.{}.{}.{}/{}", address_[0], address_[1], address_[2], address_[3], length_);
+        return fmt::format(FMT_COMPILE("{}.{}.{}.{}/{}"), address_[0], address_[1], address_[2], address_[3], length_);
     char host[INET6_ADDRSTRLEN];
     inet_ntop(AF_INET6, address_.data(), host, sizeof host);
     return fmt::format("{}/{}", host, length_);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
+#include <thread>
 
 #include "controller/followed_router.hpp"
 
@@ -86,6 +87,50 @@ TEST_CASE("enforcement: what was compared by numbers is swept through, and then 
     while (router.again.sweeping()) healed += router.again.sweep(now(), 10);
     CHECK(healed == 2);
     CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: before the first pass writes, what stays is asked for, and what goes is not") {
+    Restarted router;
+    std::optional<PolicyReading> reading;
+    size_t asked = 2;
+    bool exchanged = false;
+    SECTION("nothing changed") {}
+    SECTION("everything goes") {
+        router.revoke("c1");
+        asked = 0;
+    }
+    SECTION("somebody exchanged what stays, one for one") { exchanged = true; }
+    SECTION("somebody exchanged what goes, one for one") {
+        router.revoke("c1");
+        asked = 0;
+        exchanged = true;
+    }
+    SECTION("everything goes by a policy that a thread has read") {
+        router.revoke("c1");
+        reading.emplace(router.database.url(), now());
+        while (!reading->over()) std::this_thread::yield();
+        asked = 0;
+    }
+    if (exchanged) {
+        router.kernel.deafen();
+        router.kernel.meddle([](Fence& table) {
+            auto& elements = table.sets.at("exempt4_32").elements;
+            elements.clear();
+            elements.emplace(to_key("100.64.8.8"_p), Held{});
+        });
+    }
+    router.again.take(router.last.fence, Comparison::numbers);
+    router.again.ask_before_writing();
+    REQUIRE(router.kernel.asked == 0);
+    const size_t before = router.kernel.commits.size();
+    const Pass pass = router.again.follow(*router.database, now(), reading ? &*reading : nullptr);
+    CHECK(pass.full);
+    CHECK(router.kernel.asked == asked);
+    CHECK_FALSE(router.again.sweeping());
+    CHECK(router.differences() == 0);
+    CHECK(router.exempt("100.64.3.7") == (asked > 0));
+    CHECK_FALSE(router.exempt("100.64.8.8"));
+    CHECK((router.kernel.commits.size() == before) == (asked > 0 && !exchanged));
 }
 
 TEST_CASE("enforcement: a policy that was read before is brought up to what changed since") {

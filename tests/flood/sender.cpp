@@ -69,7 +69,10 @@ void run(Wire& wire, std::vector<Frame>& flows, Counter& counter, std::chrono::m
             flows[number % flows.size()].number(static_cast<uint32_t>(number));
         }
         counter.add(wire.send(flows, counter.next(), most));
-        if (pause.count() > 0) std::this_thread::sleep_until(next += pause);
+        // Never faster than the pace: the burst of a sender that was late would overflow the queue between two
+        // interfaces, and be counted against the router.
+        next = std::max(next + pause, std::chrono::steady_clock::now());
+        if (pause.count() > 0) std::this_thread::sleep_until(next);
     }
 }
 
