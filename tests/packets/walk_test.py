@@ -183,7 +183,10 @@ class Faults:
         walker = self.walker
         call, first = dice.choice(("sendto", "recvfrom,recvmmsg", "sendto,recvfrom,recvmmsg")), dice.randrange(1, 4)
         error = dice.choice(("EPERM", "ENOBUFS", "EAGAIN", "EINTR", "ERESTART", "ENOMEM"))
-        injection = f"{call}:error={error}:when={first}..{first + dice.randrange(3)}"
+        # strace counts each of the calls by itself: three tries fail at most, whose pauses (1, 2, 4, 5, 5, ... s) are over
+        # within the patience of settle().
+        last = first + dice.randrange(3 if "," not in call else 1)
+        injection = f"{call}:error={error}:when={first}..{last}"
         walker.note(f"service: {injection}")
         with Tracer(walker, injection):
             if dice.random() < 0.5:
