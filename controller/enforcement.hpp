@@ -141,13 +141,13 @@ private:
     size_t put_right(const Touched&, Instant now);
     size_t heal_outline(const std::set<std::string>& remade, Instant now);
     size_t fill_again(const Fence& expected, const std::set<std::string>& names, Instant now);
-    /// Where the sweep goes on. No keys: it is through with the set.
+    /// What the sweep comes to next. No keys: it is through with the set.
     struct Portion {
         std::string set;
         std::vector<Key> keys;
     };
     std::optional<Portion> next_portion(size_t most) const;
-    void passed(const Portion&);
+    void swept(const Portion&);
     void ask(const Fence& desired);
     size_t heal_surplus(Instant now);
     size_t heal_exemptions(const std::string& set, std::span<const Key>, Instant now);
@@ -179,7 +179,7 @@ private:
     std::optional<Position> sweep_;  ///< where it goes on
     Instant last_expiry_{};          ///< when rights ended: the kernel may count them for some seconds yet
     bool compare_all_ = true;
-    bool asks_first_ = false;  ///< where the sweep is, in the mirror alone, before anything is written
+    bool asks_first_ = false;  ///< the sweep ends before anything is written, and corrects applied_ instead
 };
 
 }  // namespace smtpfence

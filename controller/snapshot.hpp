@@ -37,7 +37,8 @@ struct Snapshot {
 /// usable.
 Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint);
 
-/// How a start compares the kernel with it: each of many exemptions is asked for only behind READY.
+/// How the kernel is first compared with it: each of many exemptions is asked for only later, by a start behind READY,
+/// by `apply` when it knows which stay.
 Comparison comparison_with(const Snapshot&);
 
 /// Whether the whole fence, a file's first record, has this version's form and is undamaged by its checksum.

@@ -159,7 +159,7 @@ std::optional<Enforcement::Portion> Enforcement::next_portion(size_t most) const
     return portion;
 }
 
-void Enforcement::passed(const Portion& portion) {
+void Enforcement::swept(const Portion& portion) {
     if (portion.keys.empty()) {
         sweep_ = Position{portion.set + '\0', {}};  // the name behind it
     } else {
@@ -179,11 +179,11 @@ size_t Enforcement::sweep(Instant now, size_t most) {
     } else if (in_surplus(portion->set, now)) {
         healed = heal_by_reading(now);
     }
-    passed(*portion);
+    swept(*portion);
     return healed;
 }
 
-/// Brings the mirror of the sweep's next exemptions to what the kernel holds, as far as `desired` has them.
+/// Of the sweep's next exemptions, those that `desired` has, as the kernel holds them.
 void Enforcement::ask(const Fence& desired) {
     const auto portion = next_portion(asked_at_once);
     if (!portion) return sweep_.reset();
@@ -202,7 +202,7 @@ void Enforcement::ask(const Fence& desired) {
             set.elements.erase(staying[i]);
         }
     }
-    passed(*portion);
+    swept(*portion);
 }
 
 size_t Enforcement::heal_surplus(Instant now) {
