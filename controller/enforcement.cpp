@@ -198,7 +198,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
 }
 
 Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading* reading) const {
-    auto whole = reading ? reading->take() : std::nullopt;
+    auto whole = reading ? reading->take(database) : std::nullopt;
     if (whole && revision_mark(database, whole->policy.revision) == whole->mark) {
         if (auto since = read_delta(database, whole->policy.revision, whole->time, now, delta_limit)) {
             bring_up(whole->policy, std::move(*since));

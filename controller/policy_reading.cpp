@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -10,9 +11,28 @@
 
 namespace smtpfence {
 
-PolicyReading::PolicyReading(std::string url, Instant now) : bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    const auto whole = [this, url = std::move(url), now] {
-        auto result = read(url, now);
+namespace {
+
+/// Exempt customers that are read at once: 10 ms.
+constexpr int64_t page = 5000;
+
+/// Both sorted; what both have counts once.
+std::deque<Right> merged(std::deque<Right> a, std::deque<Right> b) {
+    std::deque<Right> all;
+    while (!a.empty() || !b.empty()) {
+        const bool from_a = b.empty() || (!a.empty() && !by_prefix(b.front(), a.front()));
+        std::deque<Right>& next = from_a ? a : b;
+        if (all.empty() || by_prefix(all.back(), next.front())) all.push_back(next.front());
+        next.pop_front();
+    }
+    return all;
+}
+
+}  // namespace
+
+PolicyReading::PolicyReading(std::string url, Instant now) : time_(now), bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    const auto whole = [this, url = std::move(url)] {
+        auto result = read(url);
         eventfd_write(bell_, 1);
         return result;
     };
@@ -36,9 +56,40 @@ bool PolicyReading::over() const {
     return !result_.valid() || result_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
 }
 
-std::optional<WholePolicy> PolicyReading::take() {
+std::optional<WholePolicy> PolicyReading::take(Database& session) {
+    if (!over()) help(session);
+    std::sort(helped_.begin(), helped_.end(), by_prefix);
     taken_ = true;
-    return result_.valid() ? result_.get() : std::nullopt;
+    auto whole = result_.valid() ? result_.get() : std::nullopt;
+    if (whole && !helped_.empty()) whole->policy.rights = merged(std::move(whole->policy.rights), std::move(helped_));
+    return whole;
+}
+
+/// With the same revision only: what is read must be from one view.
+void PolicyReading::help(Database& session) {
+    const Reading reading(session);
+    const Revision revision = current_revision(session);
+    {
+        const std::lock_guard lock(mutex_);
+        if (revision_ != revision) return;
+    }
+    read_rights_from(From::last, session, helped_);
+}
+
+/// A page at a time, until nobody is left. Where both read the last page, both have it.
+void PolicyReading::read_rights_from(From from, Database& session, std::deque<Right>& rights) {
+    for (bool more = true; more;) {
+        std::unique_lock lock(mutex_);
+        CustomersLeft left = left_;
+        lock.unlock();
+        more = read_rights(session, time_, left, from, page, rights);
+        lock.lock();
+        if (from == From::first) {
+            left_.after = std::move(left.after);
+        } else {
+            left_.before = std::move(left.before);
+        }
+    }
 }
 
 /// May be interrupted as long as this lives.
@@ -58,12 +109,19 @@ private:
 };
 
 /// Whoever asks for it afterwards meets the same failure, and says it.
-std::optional<WholePolicy> PolicyReading::read(const std::string& url, Instant now) try {
+std::optional<WholePolicy> PolicyReading::read(const std::string& url) try {
     const auto session = open_database(url, OpenMode::read, service_patience);
     const Interruptible interruptible(*this, *session);
-    Policy policy = read_policy(*session, now);
+    const Reading reading(*session);
+    Policy policy = read_policy_without_rights(*session);
+    {
+        const std::lock_guard lock(mutex_);
+        revision_ = policy.revision;
+    }
+    read_rights_from(From::first, *session, policy.rights);
+    std::sort(policy.rights.begin(), policy.rights.end(), by_prefix);
     std::string mark = revision_mark(*session, policy.revision);
-    return WholePolicy{std::move(policy), std::move(mark), now};
+    return WholePolicy{std::move(policy), std::move(mark), time_};
 } catch (const std::exception&) {
     return std::nullopt;
 }

@@ -1,11 +1,13 @@
 #pragma once
 // A whole policy, read in a thread of its own over a session of its own, while its owner reads something else or
-// follows. At a million exemptions that takes longer than all else that a start does.
+// follows. At a million exemptions that takes longer than all else that a start does. An owner who has nothing else to
+// do helps: the thread reads from the first customer on, the owner from the last one back, until they meet.
 //
 //   PolicyReading reading(url, now());
 //   ...                                                    // reading.descriptor() is readable when it is over
-//   if (auto whole = reading.take()) bring_up(whole->policy, what changed since);
+//   if (auto whole = reading.take(session)) bring_up(whole->policy, what changed since);
 
+#include <deque>
 #include <future>
 #include <mutex>
 #include <optional>
@@ -34,18 +36,26 @@ public:
     int descriptor() const { return bell_; }
     /// take() doesn't wait.
     bool over() const;
-    /// Waits for the end and hands over what was read, once. nullopt: it failed, or was taken.
-    std::optional<WholePolicy> take();
+    /// Reads what is left together with the thread, over `session`, which must be within no transaction; hands over
+    /// what was read, once. nullopt: it failed, or was taken. Throws what `session` throws; a later call goes on.
+    std::optional<WholePolicy> take(Database& session);
     bool taken() const { return taken_; }
 
 private:
     class Interruptible;
-    std::optional<WholePolicy> read(const std::string& url, Instant now);
+    std::optional<WholePolicy> read(const std::string& url);
+    void read_rights_from(From, Database& session, std::deque<Right>&);
+    void help(Database& session);
 
+    const Instant time_;
     int bell_ = -1;
     bool taken_ = false;
+    std::deque<Right> helped_;  ///< what the owner has read
     std::mutex mutex_;
-    Database* session_ = nullptr;  ///< while it is read
+    // Guarded by it:
+    Database* session_ = nullptr;       ///< while it is read
+    std::optional<Revision> revision_;  ///< which is read, when that is known
+    CustomersLeft left_;
     std::future<std::optional<WholePolicy>> result_;
 };
 

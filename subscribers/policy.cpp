@@ -25,6 +25,12 @@ std::vector<std::pair<Prefix, Action>> pool_actions(Database& database) {
     return result;
 }
 
+/// Of a row that begins with an assignment's first, length, an exemption's until and the assignment's.
+Right right_in(const Row& row) {
+    const Instant until = std::min(to_instant(row.integer(2)), row.instant(3).value_or(Instant::max()));
+    return {Prefix::from_key(row.blob(0), row.integer(1)), until};
+}
+
 }  // namespace
 
 std::optional<Instant> right_of(Database& database, const Prefix& prefix, Instant now) {
@@ -46,20 +52,44 @@ std::deque<Right> read_rights(Database& database, Instant now) {
         "SELECT a.first, a.length, e.until, a.until FROM exemption e CROSS JOIN assignment a"
         " WHERE +e.revoked IS NULL AND e.until > $1"
         " AND a.customer = e.customer AND (a.until IS NULL OR a.until > $1)",
-        {to_number(now)}, [&](const Row& row) {
-            const Instant until = std::min(to_instant(row.integer(2)), row.instant(3).value_or(Instant::max()));
-            rights.push_back({Prefix::from_key(row.blob(0), row.integer(1)), until});
-        });
-    std::sort(rights.begin(), rights.end(), [](const Right& a, const Right& b) { return a.prefix < b.prefix; });
+        {to_number(now)}, [&](const Row& row) { rights.push_back(right_in(row)); });
+    std::sort(rights.begin(), rights.end(), by_prefix);
     return rights;
+}
+
+bool read_rights(Database& database, Instant now, CustomersLeft& left, From from, int64_t customers,
+                 std::deque<Right>& rights) {
+    const bool first = from == From::first;
+    std::vector<Value> parameters{to_number(now), customers, left.after};
+    if (left.before) parameters.emplace_back(*left.before);
+    std::optional<std::string> farthest;
+    database.query(
+        fmt::format("SELECT a.first, a.length, e.until, a.until, e.customer FROM"
+                    " (SELECT customer, until FROM exemption WHERE +revoked IS NULL AND until > $1 AND customer > $3{}"
+                    " ORDER BY customer{} LIMIT $2) e"
+                    " LEFT JOIN assignment a ON a.customer = e.customer AND (a.until IS NULL OR a.until > $1)",
+                    left.before ? " AND customer < $4" : "", first ? "" : " DESC"),
+        parameters, [&](const Row& row) {
+            const std::string_view customer = row.text(4);
+            if (!farthest || (first ? *farthest < customer : customer < *farthest)) farthest = customer;
+            if (!row.null(0)) rights.push_back(right_in(row));
+        });
+    if (!farthest) return false;
+    if (first) {
+        left.after = *farthest;
+    } else {
+        left.before = *farthest;
+    }
+    return true;
+}
+
+Policy read_policy_without_rights(Database& database) {
+    return {current_revision(database), relay_prefixes(database), pool_actions(database), {}};
 }
 
 Policy read_policy(Database& database, Instant now) {
     const Reading reading(database);
-    Policy policy;
-    policy.revision = current_revision(database);
-    policy.relays = relay_prefixes(database);
-    policy.pools = pool_actions(database);
+    Policy policy = read_policy_without_rights(database);
     policy.rights = read_rights(database, now);
     return policy;
 }

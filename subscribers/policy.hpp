@@ -27,6 +27,8 @@ struct Policy {
 
 /// Everything, from one consistent view (its own: not within a Reading).
 Policy read_policy(Database&, Instant now);
+/// All but the rights; not a view of its own.
+Policy read_policy_without_rights(Database&);
 
 /// What became different for a follower that holds (`since`, `since_time`).
 struct PolicyDelta {
@@ -54,8 +56,20 @@ std::optional<PolicyDelta> read_delta(Change&, size_t limit);
 
 /// Until when exactly this prefix is exempt at `now`; nullopt: it is not.
 std::optional<Instant> right_of(Database&, const Prefix&, Instant now);
+/// The order of Policy::rights.
+inline constexpr auto by_prefix = [](const Right& a, const Right& b) { return a.prefix < b.prefix; };
 /// All of them, as in Policy; not a view of its own: also within a Reading or a Change.
 std::deque<Right> read_rights(Database&, Instant now);
+
+/// The exempt customers whose rights are still to be read: those with ids between these two.
+struct CustomersLeft {
+    std::string after;
+    std::optional<std::string> before;  ///< nullopt: to the last one
+};
+enum class From { first, last };
+/// Appends what the next `customers` exempt ones on that side of `left` hold, in no order, and takes them from `left`.
+/// False: nobody was left. Not a view of its own.
+bool read_rights(Database&, Instant now, CustomersLeft& left, From, int64_t customers, std::deque<Right>&);
 
 /// When the next right ends by itself after `now`, or a little earlier: it looks at no more than 1,000 assignments.
 /// nullopt: none ends.

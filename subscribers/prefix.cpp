@@ -4,6 +4,7 @@
 #include <fmt/compile.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "subscribers/error.hpp"
@@ -40,23 +41,48 @@ bool has_leading_zero(std::string_view dotted) {
     return false;
 }
 
-uint8_t parse_length(std::string_view text, std::string_view digits, Family family) {
-    const bool good = !digits.empty() && digits.size() <= 3 &&
-                      std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
-                      (digits.size() == 1 || digits[0] != '0');
-    const int value = good ? std::stoi(std::string(digits)) : -1;
-    if (value < 0 || value > bits(family)) {
-        refuse_prefix(text, fmt::format("the length after '/' must be a number from 0 to {}", bits(family)));
-    }
-    return static_cast<uint8_t>(value);
+/// The number from 0 to 255, without leading zeros, that `text` begins with, which is taken from it.
+std::optional<uint8_t> take_number(std::string_view& text) {
+    uint8_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    const auto digits = static_cast<size_t>(end - text.data());
+    if (error != std::errc() || (digits > 1 && text[0] == '0')) return std::nullopt;
+    text.remove_prefix(digits);
+    return number;
 }
 
-Prefix::Address parse_address(std::string_view text, const std::string& host, Family family) {
+uint8_t parse_length(std::string_view text, std::string_view digits, Family family) {
+    const auto value = take_number(digits);
+    if (!value || *value > bits(family) || !digits.empty()) {
+        refuse_prefix(text, fmt::format("the length after '/' must be a number from 0 to {}", bits(family)));
+    }
+    return *value;
+}
+
+/// A million rights are read at once, for which inet_pton(3) takes twice as long.
+std::optional<Prefix::Address> dotted_quad(std::string_view text) {
     Prefix::Address address{};
-    const int result = inet_pton(family == Family::v4 ? AF_INET : AF_INET6, host.c_str(), address.data());
+    for (size_t i = 0; i < bytes_of(Family::v4); ++i) {
+        if (i > 0 && (text.empty() || text[0] != '.')) return std::nullopt;
+        if (i > 0) text.remove_prefix(1);
+        const auto byte = take_number(text);
+        if (!byte) return std::nullopt;
+        address[i] = *byte;
+    }
+    return text.empty() ? std::make_optional(address) : std::nullopt;
+}
+
+std::optional<Prefix::Address> hexadecimal(const std::string& text) {
+    Prefix::Address address{};
     // A NUL inside would end the text early for inet_pton.
-    if (result == 1 && host.find('\0') == std::string::npos) return address;
-    if (host.find('%') != std::string::npos)
+    const bool good = inet_pton(AF_INET6, text.c_str(), address.data()) == 1 && text.find('\0') == std::string::npos;
+    return good ? std::make_optional(address) : std::nullopt;
+}
+
+Prefix::Address parse_address(std::string_view text, std::string_view host, Family family) {
+    const auto address = family == Family::v4 ? dotted_quad(host) : hexadecimal(std::string(host));
+    if (address) return *address;
+    if (host.find('%') != std::string_view::npos)
         refuse_prefix(text, "a zone has no place in a prefix: leave out '%' and the rest");
     if (family == Family::v4 && has_leading_zero(host))
         refuse_prefix(text, "leading zeros are ambiguous: leave them out");
@@ -73,8 +99,8 @@ Prefix::Prefix(Family family, const Address& address, uint8_t length) : family_(
 
 Prefix Prefix::parse(std::string_view text) {
     const size_t slash = text.find('/');
-    const std::string host(text.substr(0, slash));
-    const Family family = host.find(':') == std::string::npos ? Family::v4 : Family::v6;
+    const std::string_view host = text.substr(0, slash);
+    const Family family = host.find(':') == std::string_view::npos ? Family::v4 : Family::v6;
     const Address address = parse_address(text, host, family);
     const uint8_t length =
         slash == std::string_view::npos ? bits(family) : parse_length(text, text.substr(slash + 1), family);

@@ -1,8 +1,11 @@
 #include "controller/policy_reading.hpp"
 
+#include <fmt/format.h>
 #include <poll.h>
 
 #include <catch2/catch.hpp>
+#include <chrono>
+#include <thread>
 
 #include "controller/followed_router.hpp"
 #include "subscribers/revision.hpp"
@@ -24,7 +27,7 @@ TEST_CASE("policy_reading: it reads what its caller would read, and says when it
     PolicyReading reading(router.database.url(), time);
     REQUIRE(rings(reading));
     CHECK_FALSE(reading.taken());
-    const auto whole = reading.take();
+    const auto whole = reading.take(*router.database);
     REQUIRE(whole);
     const Policy policy = read_policy(*router.database, time);
     CHECK(whole->policy.rights == policy.rights);
@@ -36,14 +39,49 @@ TEST_CASE("policy_reading: it reads what its caller would read, and says when it
     CHECK(whole->time == time);
     CHECK(reading.taken());
     CHECK(reading.over());
-    CHECK_FALSE(reading.take());
+    CHECK_FALSE(reading.take(*router.database));
+}
+
+TEST_CASE("policy_reading: with its owner's help it reads the same, wherever they meet") {
+    ExemptRouter router;
+    committed(*router.database, [](Change& change) {
+        for (int number = 0; number < 12'000; ++number) {
+            const std::string customer = fmt::format("customer{}", number);
+            assign(change, customer, Prefix::parse(fmt::format("100.66.{}.{}", number / 256, number % 256)), {}, false);
+            grant_exemption(change, {customer, "test", {}, {}, Seconds(3600), {}});
+        }
+    });
+    const Instant time = now();
+    const Policy policy = read_policy(*router.database, time);
+    REQUIRE(policy.rights.size() == 12'002);
+    for (const int milliseconds : {0, 1, 2, 5, 10, 20, 50, 100}) {
+        PolicyReading reading(router.database.url(), time);
+        std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+        const auto whole = reading.take(*router.database);
+        REQUIRE(whole);
+        CHECK(whole->policy.rights == policy.rights);
+        CHECK(whole->policy.revision == policy.revision);
+    }
+}
+
+TEST_CASE("policy_reading: an owner who sees another revision leaves the rest to the thread") {
+    ExemptRouter router;
+    const Instant time = now();
+    PolicyReading reading(router.database.url(), time);
+    REQUIRE(rings(reading));
+    router.revoke("c1");
+    const auto whole = reading.take(*router.database);
+    REQUIRE(whole);
+    CHECK(whole->policy.rights.size() == 2);
+    CHECK(whole->policy.revision + 1 == current_revision(*router.database));
 }
 
 TEST_CASE("policy_reading: a database that can't be read is a reading without result") {
     const ScratchFolder folder;
+    ScratchDatabase other;
     PolicyReading reading("sqlite:" + folder.file("missing.db"), now());
     REQUIRE(rings(reading));
-    CHECK_FALSE(reading.take());
+    CHECK_FALSE(reading.take(*other));
 }
 
 TEST_CASE("policy_reading: one that nobody waits for ends with its owner") {

@@ -196,3 +196,17 @@ TEST_CASE("plans: all rights are found by one walk over exemptions, within index
     REQUIRE(database.scans.size() == 1);
     CHECK_THAT(*database.scans.begin(), Catch::StartsWith("SCAN e in "));
 }
+
+TEST_CASE("plans: a page of rights is found by the customers' ids, from either end") {
+    ScratchDatabase scratch;
+    Explained database(*scratch);
+    const Instant time = now();
+    std::deque<Right> rights;
+    for (const From from : {From::first, From::last}) {
+        for (CustomersLeft left : {CustomersLeft{"", {}}, CustomersLeft{"c1", "c2"}})
+            CHECK_FALSE(read_rights(database, time, left, from, 10, rights));
+    }
+    CHECK(database.statements() == 4);
+    CHECK(database.sorts == none);
+    CHECK(database.scans == none);
+}

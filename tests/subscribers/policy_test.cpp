@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -71,6 +72,35 @@ TEST_CASE("policy: what was revoked or released while it seemed over is no right
     const auto rights = read_policy(*database, now() - Seconds(3300)).rights;
     REQUIRE(rights.size() == 1);
     CHECK(rights.front().prefix == "100.64.3.3"_p);
+}
+
+TEST_CASE("policy: readers who begin at either end meet, and have read everything") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) {
+        for (int i = 0; i < 20; ++i) {
+            const std::string customer = fmt::format("c{}", i);
+            for (int held = 0; held < i % 4; ++held)  // some hold nothing
+                assign(change, customer, Prefix::parse(fmt::format("10.0.{}.{}", i, held)), {}, false);
+            if (i % 4 == 0) assign(change, customer, Prefix::parse(fmt::format("10.0.{}.0", i)), {}, false);
+            if (i % 4 == 0) release(change, Prefix::parse(fmt::format("10.0.{}.0", i)));
+            if (i % 5 != 0) grant(change, customer, Seconds(3600));
+        }
+    });
+    const Instant time = now();
+    const std::deque<Right> all = read_rights(*database, time);
+    REQUIRE(all.size() == 24);
+    for (const int64_t page : {1, 3, 16, 100}) {
+        for (const int share :
+             {0, 1, 2, 3, 100}) {  // pages from the first customer on before one from the last one back
+            CustomersLeft left;
+            std::deque<Right> rights;
+            int turn = 0;
+            while (read_rights(*database, time, left, turn < share ? From::first : From::last, page, rights))
+                turn = (turn + 1) % (share + 1);
+            std::sort(rights.begin(), rights.end(), by_prefix);
+            CHECK(rights == all);
+        }
+    }
 }
 
 TEST_CASE("policy: the next end is no later than the first right's, however many others end before") {

@@ -1,8 +1,13 @@
 #include "subscribers/prefix.hpp"
 
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <random>
 
 #include "scratch.hpp"
+#include "seed.hpp"
 
 using namespace smtpfence;
 
@@ -43,6 +48,25 @@ TEST_CASE("prefix: what does not parse is refused, with what was meant") {
     CHECK_THAT(parsed(std::string_view("100.64.3.7\0", 11)), Catch::Contains("'100.64.3.7\\x00'"));
     CHECK_THAT(parsed("\xff\x1b[2J"), Catch::Contains("'\\xff\\x1b[2J'"));
     CHECK(parsed(std::string(100000, '1')).size() < 300);
+}
+
+TEST_CASE("prefix: a dotted quad is what inet_pton(3) takes for one") {
+    std::mt19937 dice(printed_seed());
+    const auto draw = [&](size_t below) { return dice() % below; };
+    size_t good = 0;
+    for (int turn = 0; turn < 20'000; ++turn) {
+        std::string text = fmt::format("{}.{}.{}.{}", draw(260), draw(260), draw(260), draw(260));
+        static constexpr std::string_view letters = "0123456789.+- a\n";
+        if (draw(2) == 0) text.insert(draw(text.size() + 1), 1, letters[draw(letters.size())]);
+        if (draw(3) == 0) text.erase(draw(text.size()), 1);
+        in_addr address{};
+        const bool expected = inet_pton(AF_INET, text.c_str(), &address) == 1;
+        CAPTURE(text);
+        REQUIRE((parsed(text) == text + "/32") == expected);
+        good += expected ? 1 : 0;
+    }
+    CHECK(good > 5000);
+    CHECK(good < 15000);
 }
 
 TEST_CASE("prefix: what contains what") {
