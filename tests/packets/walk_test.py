@@ -183,7 +183,7 @@ class Faults:
         walker = self.walker
         call, first = dice.choice(("sendto", "recvfrom,recvmmsg", "sendto,recvfrom,recvmmsg")), dice.randrange(1, 4)
         error = dice.choice(("EPERM", "ENOBUFS", "EAGAIN", "EINTR", "ERESTART", "ENOMEM"))
-        # strace counts each of the calls by itself: three tries fail at most, whose pauses (1, 2, 4, 5, 5, ... s) are over
+        # strace counts each of the calls by itself: three tries fail at most, whose pauses (0.1, 0.2, 0.4, ... s) are over
         # within the patience of settle().
         last = first + dice.randrange(3 if "," not in call else 1)
         injection = f"{call}:error={error}:when={first}..{last}"
