@@ -85,6 +85,15 @@ analysed() {
         grep -vE '^[0-9]+ warnings? (and [0-9]+ errors? )?(generated|treated)|^Suppressed|^Use -header-filter'
 }
 
+# The builds compile several sources as one, where an include that one lacks may stand in another.
+without_includes() {
+    cmake --preset dev -B build/alone --log-level=WARNING \
+        -DSMTPFENCE_UNITY=OFF -DSMTPFENCE_SANITIZE=OFF -DSMTPFENCE_COVERAGE=OFF >/dev/null
+    cd build/alone
+    python3 -c 'import json; print(*(one["command"] for one in json.load(open("compile_commands.json"))), sep="\0", end="")' |
+        xargs -0 -P "$(nproc)" -I COMMAND sh -c 'COMMAND -fsyntax-only'
+}
+
 cmake --preset release --log-level=WARNING >/dev/null
 check "formatting (./dev format puts it right)" badly_formatted
 check "shellcheck" bad_scripts
@@ -93,6 +102,7 @@ check "includes against the direction" wrong_includes
 check "names that say nothing" empty_names
 check "unfinished marks" unfinished
 check "tests that are hidden, skipped or excused" excused_tests
+[ "$#" -gt 0 ] || check "each source by itself" without_includes
 check "clang-tidy" analysed "$@"
 note "no unit test of that name: covered by others' tests?" without_unit_test
 note "over 400 lines, a design question each" long_files

@@ -8,7 +8,7 @@ using namespace smtpfence;
 
 namespace {
 
-const Instant start = test_time();
+const Instant beginning = test_time();
 
 /// A /16 and a /40 that drop, a relay.
 Policy isp() {
@@ -25,11 +25,11 @@ Policy with_pool(Policy policy, const std::string& prefix, Action action) {
 }
 
 Policy with_rights(Policy policy, uint32_t count) {
-    policy.rights = many_rights(count, start).rights;
+    policy.rights = many_rights(count, beginning).rights;
     return policy;
 }
 
-struct Router {
+struct GuardedRouter {
     Guard guard{GuardLimits{}};
     Fence in_force = compile(isp(), {}, {});
 
@@ -50,8 +50,8 @@ struct Router {
 }  // namespace
 
 TEST_CASE("guard: an empty database opens nothing") {
-    Router router;
-    CHECK(router.pass({}, start) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
+    GuardedRouter router;
+    CHECK(router.pass({}, beginning) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
     CHECK(router.fenced("100.64.0.0/16"));
     REQUIRE(router.guard.withheld());
     CHECK(router.guard.withheld()->reason ==
@@ -60,138 +60,138 @@ TEST_CASE("guard: an empty database opens nothing") {
 }
 
 TEST_CASE("guard: each family is measured alone") {
-    Router router;
+    GuardedRouter router;
     Policy policy = isp();
     policy.pools.erase(policy.pools.begin());
-    CHECK(router.pass(policy, start) == "release 100.64.0.0/16\n");
+    CHECK(router.pass(policy, beginning) == "release 100.64.0.0/16\n");
     CHECK(router.fenced("2001:db8::/40"));
 }
 
 TEST_CASE("guard: a share up to the limit goes, drop turned to observe counts") {
-    Router router;
-    CHECK(router.pass(with_pool(isp(), "100.64.0.0/20", Action::observe), start).empty());
+    GuardedRouter router;
+    CHECK(router.pass(with_pool(isp(), "100.64.0.0/20", Action::observe), beginning).empty());
     CHECK_FALSE(router.fenced("100.64.0.0/20"));
-    Router other;
-    CHECK(other.pass(with_pool(isp(), "100.64.0.0/19", Action::observe), start) == "release 100.64.0.0/19\n");
+    GuardedRouter other;
+    CHECK(other.pass(with_pool(isp(), "100.64.0.0/19", Action::observe), beginning) == "release 100.64.0.0/19\n");
 }
 
 TEST_CASE("guard: many small openings are one large one, for an hour") {
-    Router router;
+    GuardedRouter router;
     Policy policy = isp();
-    CHECK(router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), start).empty());
+    CHECK(router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), beginning).empty());
     policy = with_pool(policy, "100.64.16.0/20", Action::pass);
-    CHECK(router.pass(policy, start + Seconds{1800}) == "release 100.64.16.0/20\n");
+    CHECK(router.pass(policy, beginning + Seconds{1800}) == "release 100.64.16.0/20\n");
     CHECK(router.guard.withheld().value().reason ==
           "it would release 13.33 % of the fenced IPv4 space within an hour (limit 10 %)");
-    CHECK(router.pass(policy, start + Seconds{3599}) == "release 100.64.16.0/20\n");
-    CHECK(router.pass(policy, start + Seconds{3600}).empty());
+    CHECK(router.pass(policy, beginning + Seconds{3599}) == "release 100.64.16.0/20\n");
+    CHECK(router.pass(policy, beginning + Seconds{3600}).empty());
     CHECK_FALSE(router.guard.withheld());
 }
 
 TEST_CASE("guard: half of all customers exempted at once are held back, those of a day's work are not") {
-    Router router;
-    CHECK(router.pass(with_rights(isp(), 3000), start).empty());
-    const std::string held = router.pass(with_rights(isp(), 8000), start + Seconds{7200});
+    GuardedRouter router;
+    CHECK(router.pass(with_rights(isp(), 3000), beginning).empty());
+    const std::string held = router.pass(with_rights(isp(), 8000), beginning + Seconds{7200});
     CHECK(std::count(held.begin(), held.end(), '\n') == 5000);
     CHECK(router.in_force.sets.at("exempt4_32_16384").elements.size() == 3000);
 }
 
 TEST_CASE("guard: fewer than 1,024 addresses never trip it") {
-    Router router;
+    GuardedRouter router;
     router.in_force = compile(
         with_pool({.revision = 0, .relays = isp().relays, .pools = {}, .rights = {}}, "100.64.0.0/23", Action::drop),
         {}, {});
     Policy policy;
     policy.relays = isp().relays;
-    CHECK(router.pass(policy, start).empty());
+    CHECK(router.pass(policy, beginning).empty());
 }
 
 TEST_CASE("guard: beside what is held, small openings and all narrowing go on") {
-    Router router;
-    CHECK_FALSE(router.pass({}, start).empty());
+    GuardedRouter router;
+    CHECK_FALSE(router.pass({}, beginning).empty());
     Policy policy;  // still without pools and relays
     policy.rights = {{Prefix::parse("100.64.3.7"), never}};
     policy.pools = {{Prefix::parse("198.51.100.0/24"), Action::drop}};
     const Instant first = router.guard.withheld()->since;
-    CHECK(router.pass(policy, start + Seconds{60}) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
+    CHECK(router.pass(policy, beginning + Seconds{60}) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
     CHECK(router.in_force.sets.at("exempt4_32").elements.size() == 1);
     CHECK(router.fenced("198.51.100.0/24"));
     CHECK(router.guard.withheld()->since == first);
     policy.rights.clear();
-    router.pass(policy, start + Seconds{120});
+    router.pass(policy, beginning + Seconds{120});
     CHECK(router.in_force.sets.at("exempt4_32").elements.empty());
 }
 
 TEST_CASE("guard: with the digest, exactly what is withheld goes, and nothing that comes next") {
-    Router router;
+    GuardedRouter router;
     Policy less = isp();
     less.pools.erase(less.pools.begin());
-    router.pass(less, start);
+    router.pass(less, beginning);
     const std::string digest = router.guard.withheld()->digest;
     CHECK(digest == digest_of(parse_widening("release 100.64.0.0/16\n")));
-    CHECK_FALSE(router.guard.confirm(digest_of(parse_widening("release 100.64.0.0/17\n")), start));
-    REQUIRE(router.guard.confirm(digest, start + Seconds{60}));
-    CHECK(router.pass({}, start + Seconds{60}) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
-    CHECK(router.pass(less, start + Seconds{61}).empty());
+    CHECK_FALSE(router.guard.confirm(digest_of(parse_widening("release 100.64.0.0/17\n")), beginning));
+    REQUIRE(router.guard.confirm(digest, beginning + Seconds{60}));
+    CHECK(router.pass({}, beginning + Seconds{60}) == "release 100.64.0.0/16\nrelease 2001:db8::/40\n");
+    CHECK(router.pass(less, beginning + Seconds{61}).empty());
     CHECK_FALSE(router.fenced("100.64.0.0/16"));
-    CHECK(router.pass({}, start + Seconds{62}) == "release 2001:db8::/40\n");
+    CHECK(router.pass({}, beginning + Seconds{62}) == "release 2001:db8::/40\n");
 }
 
 TEST_CASE("guard: a confirmation covers a part of what it named, and ends after an hour") {
-    Router router;
-    router.pass({}, start);
+    GuardedRouter router;
+    router.pass({}, beginning);
     const std::string digest = router.guard.withheld()->digest;
     Policy half = isp();
     half.pools.erase(half.pools.begin());
-    CHECK_FALSE(router.pass(half, start + Seconds{60}).empty());
-    CHECK(router.guard.confirm(digest, start + Seconds{120}));
-    CHECK(router.pass(half, start + Seconds{3719}).empty());
-    Router late;
-    late.pass({}, start);
-    CHECK(late.guard.confirm(digest, start));
-    CHECK_FALSE(late.pass(half, start + Seconds{3600}).empty());
-    CHECK_FALSE(late.guard.confirm(digest, start + Seconds{7200}));
+    CHECK_FALSE(router.pass(half, beginning + Seconds{60}).empty());
+    CHECK(router.guard.confirm(digest, beginning + Seconds{120}));
+    CHECK(router.pass(half, beginning + Seconds{3719}).empty());
+    GuardedRouter late;
+    late.pass({}, beginning);
+    CHECK(late.guard.confirm(digest, beginning));
+    CHECK_FALSE(late.pass(half, beginning + Seconds{3600}).empty());
+    CHECK_FALSE(late.guard.confirm(digest, beginning + Seconds{7200}));
 }
 
 TEST_CASE("guard: a bare confirmation covers what is withheld then") {
-    Router router;
-    CHECK_FALSE(router.guard.confirm("", start));
-    router.pass({}, start);
-    CHECK(router.guard.confirm("", start));
-    CHECK(router.pass({}, start).empty());
+    GuardedRouter router;
+    CHECK_FALSE(router.guard.confirm("", beginning));
+    router.pass({}, beginning);
+    CHECK(router.guard.confirm("", beginning));
+    CHECK(router.pass({}, beginning).empty());
     CHECK_FALSE(router.fenced("100.64.0.0/16"));
 }
 
 TEST_CASE("guard: sums begin anew with a confirmation") {
-    Router router;
+    GuardedRouter router;
     Policy policy = isp();
-    router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), start);
-    router.pass(policy = with_pool(policy, "100.64.16.0/20", Action::pass), start);
-    CHECK(router.guard.confirm("", start));
-    CHECK(router.pass(policy, start).empty());
+    router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), beginning);
+    router.pass(policy = with_pool(policy, "100.64.16.0/20", Action::pass), beginning);
+    CHECK(router.guard.confirm("", beginning));
+    CHECK(router.pass(policy, beginning).empty());
     CHECK(router.guard.openings().empty());
-    CHECK(router.pass(with_pool(policy, "100.64.32.0/21", Action::pass), start).empty());
+    CHECK(router.pass(with_pool(policy, "100.64.32.0/21", Action::pass), beginning).empty());
 }
 
 TEST_CASE("guard: wide relays and lost interfaces are held whatever is fenced") {
-    Router router;
+    GuardedRouter router;
     Policy policy = isp();
     policy.relays.push_back(Prefix::parse("198.51.0.0/16"));
     policy.relays.push_back(Prefix::parse("203.0.113.0/24"));
     std::sort(policy.relays.begin(), policy.relays.end());
-    CHECK(router.pass(policy, start, {{"bng0"}, Action::drop}) == "relay 198.51.0.0/16\n");
+    CHECK(router.pass(policy, beginning, {{"bng0"}, Action::drop}) == "relay 198.51.0.0/16\n");
     CHECK(router.in_force.sets.at("relay4").elements.size() == 2);
-    CHECK(router.pass(isp(), start) == "interface \"bng0\"\n");
+    CHECK(router.pass(isp(), beginning) == "interface \"bng0\"\n");
     CHECK(router.in_force.sets.at("subscriber").elements.size() == 1);
     CHECK(summary(parse_widening("relay 198.51.0.0/16\ninterface \"bng0\"\n")) ==
           "relay 198.51.0.0/16, interface \"bng0\"");
 }
 
 TEST_CASE("guard: rights that come one after the other are summed") {
-    Router router;
+    GuardedRouter router;
     for (uint32_t count = 1000; count <= 3000; count += 1000)
-        CHECK(router.pass(with_rights(isp(), count), start).empty());
-    CHECK_FALSE(router.pass(with_rights(isp(), 4000), start).empty());
+        CHECK(router.pass(with_rights(isp(), count), beginning).empty());
+    CHECK_FALSE(router.pass(with_rights(isp(), 4000), beginning).empty());
     CHECK(router.guard.openings().size() == 1);
-    CHECK(router.pass(with_rights(isp(), 4000), start + Seconds{3700}).empty());
+    CHECK(router.pass(with_rights(isp(), 4000), beginning + Seconds{3700}).empty());
 }

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const Instant start = test_time();
+const Instant settled = test_time();
 
 struct State {
     ScratchFolder scratch;
@@ -22,14 +22,14 @@ struct State {
     fs::path file = directory / "fence", before = directory / "fence.previous";
     std::vector<std::string> complaints;
 
-    std::optional<Snapshot> read(Instant now = start) {
+    std::optional<Snapshot> read(Instant now = settled) {
         complaints.clear();
         return read_last_good(directory, now, complaints);
     }
     std::string complaint() const { return complaints.empty() ? "" : complaints.front(); }
 };
 
-Fence small_fence() { return compile(small_policy(start), small_border(), {}); }
+Fence small_fence() { return compile(small_policy(settled), small_border(), {}); }
 
 Transaction taking(const char* address) {
     return {{DeleteElements{"exempt4_32", {{to_key(Prefix::parse(address)), {}}}}}};
@@ -58,19 +58,19 @@ TEST_CASE("last_good: what was settled and appended is read back") {
     CHECK_FALSE(state.read());
     CHECK(state.complaints.empty());
     LastGood file(state.directory);
-    file.append(taking("100.64.7.7"), start);  // nothing to append to yet
-    const Openings openings{{start, Opening::Kind::exempt, Family::v4, 12.5}};
-    file.settle(small_fence(), openings, 7, "abc", start);
+    file.append(taking("100.64.7.7"), settled);  // nothing to append to yet
+    const Openings openings{{settled, Opening::Kind::exempt, Family::v4, 12.5}};
+    file.settle(small_fence(), openings, 7, "abc", settled);
     CHECK(state.read()->mark == "abc");
     CHECK(left_to_do(state.read()->fence, small_fence()).empty());
     CHECK(state.read()->openings == openings);
     CHECK(state.read()->revision == 7);
 
-    file.append(taking("100.64.7.8"), start);
-    file.append(giving("100.64.1.1"), start);
-    file.settle(small_fence(), {}, 8, "", start);
+    file.append(taking("100.64.7.8"), settled);
+    file.append(giving("100.64.1.1"), settled);
+    file.settle(small_fence(), {}, 8, "", settled);
     CHECK(state.read()->mark.empty());
-    file.settle(small_fence(), {}, 8, "def", start);
+    file.settle(small_fence(), {}, 8, "def", settled);
     CHECK(state.read()->mark == "def");
     const auto snapshot = state.read();
     CHECK_FALSE(exempt(*snapshot, "100.64.7.8"));
@@ -86,17 +86,17 @@ TEST_CASE("last_good: what was settled and appended is read back") {
 
 TEST_CASE("last_good: rights that are over do not come back, by the later of clock and file") {
     State state;
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", start);
-    CHECK(exempt(*state.read(start + Seconds{29 * 86400}), "100.64.7.7"));
-    CHECK_FALSE(exempt(*state.read(start + Seconds{30 * 86400}), "100.64.7.7"));
-    CHECK(exempt(*state.read(start + Seconds{40 * 86400}), "100.64.7.8"));
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", start + Seconds{30 * 86400});
+    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled);
+    CHECK(exempt(*state.read(settled + Seconds{29 * 86400}), "100.64.7.7"));
+    CHECK_FALSE(exempt(*state.read(settled + Seconds{30 * 86400}), "100.64.7.7"));
+    CHECK(exempt(*state.read(settled + Seconds{40 * 86400}), "100.64.7.8"));
+    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled + Seconds{30 * 86400});
     const auto in_1970 = state.read(to_instant(5));
     CHECK_FALSE(exempt(*in_1970, "100.64.7.7"));
-    CHECK(in_1970->written == start + Seconds{30 * 86400});
-    Policy policy = small_policy(start);
-    policy.rights[0].until = start + Seconds{100};
-    LastGood(state.directory).settle(compile(policy, {}, {}), {}, 7, "", start);
+    CHECK(in_1970->written == settled + Seconds{30 * 86400});
+    Policy policy = small_policy(settled);
+    policy.rights[0].until = settled + Seconds{100};
+    LastGood(state.directory).settle(compile(policy, {}, {}), {}, 7, "", settled);
     const auto behind = state.read(to_instant(5));
     const auto& rights = behind->fence.sets.at("exempt4_32").elements;
     CHECK(rights.at(to_key(Prefix::parse("100.64.7.7"))).until == to_instant(105));
@@ -106,26 +106,26 @@ TEST_CASE("last_good: rights that are over do not come back, by the later of clo
 TEST_CASE("last_good: changes that outgrow the whole make it anew, and the old file is kept") {
     State state;
     LastGood file(state.directory);
-    file.settle(small_fence(), {}, 7, "", start);
+    file.settle(small_fence(), {}, 7, "", settled);
     for (int i = 0; i < 5000; ++i) {
-        file.append(giving("100.64.1.1"), start);
-        file.append({{AddElements{"exempt4_32", {{to_key(Prefix::parse("100.64.1.1")), {{}, start}}}}}}, start);
+        file.append(giving("100.64.1.1"), settled);
+        file.append({{AddElements{"exempt4_32", {{to_key(Prefix::parse("100.64.1.1")), {{}, settled}}}}}}, settled);
     }
     CHECK(fs::file_size(state.file) > (1 << 20));
     Fence fence = small_fence();
     perform(fence, giving("100.64.1.1"));
-    file.settle(fence, {}, 9, "", start);
+    file.settle(fence, {}, 9, "", settled);
     CHECK(fs::file_size(state.file) < 2000);
     CHECK(fs::file_size(state.before) > (1 << 20));
     CHECK(exempt(*state.read(), "100.64.1.1"));
-    file.append(taking("100.64.1.1"), start);
+    file.append(taking("100.64.1.1"), settled);
     CHECK_FALSE(exempt(*state.read(), "100.64.1.1"));
 }
 
 TEST_CASE("last_good: a file that was taken away is made anew with the next pass") {
     State state;
     LastGood file(state.directory);
-    file.settle(small_fence(), {}, 7, "", start);
+    file.settle(small_fence(), {}, 7, "", settled);
     SECTION("removed") { fs::remove(state.file); }
     SECTION("moved") { fs::rename(state.file, state.before); }
     SECTION("its directory with it") { fs::remove_all(state.directory); }
@@ -134,11 +134,11 @@ TEST_CASE("last_good: a file that was taken away is made anew with the next pass
         write_bytes(state.file, "something else");
     }
     if (fs::exists(state.directory)) {
-        file.settle(small_fence(), {}, 8, "", start);
+        file.settle(small_fence(), {}, 8, "", settled);
     } else {
-        CHECK_THROWS_AS(file.settle(small_fence(), {}, 8, "", start), SnapshotError);
+        CHECK_THROWS_AS(file.settle(small_fence(), {}, 8, "", settled), SnapshotError);
         fs::create_directory(state.directory);
-        file.settle(small_fence(), {}, 8, "", start);
+        file.settle(small_fence(), {}, 8, "", settled);
     }
     CHECK(state.read()->revision == 8);
     CHECK(state.complaints.empty());
@@ -147,9 +147,9 @@ TEST_CASE("last_good: a file that was taken away is made anew with the next pass
 TEST_CASE("last_good: a file cut anywhere is read up to the cut, or not used") {
     State state;
     LastGood file(state.directory);
-    file.settle(small_fence(), {}, 7, "", start);
+    file.settle(small_fence(), {}, 7, "", settled);
     const size_t whole = fs::file_size(state.file);
-    file.append(taking("100.64.7.8"), start);
+    file.append(taking("100.64.7.8"), settled);
     const std::string bytes = bytes_of(state.file);
     for (size_t size = 0; size < bytes.size(); ++size) {
         write_bytes(state.file, bytes.substr(0, size));
@@ -163,8 +163,8 @@ TEST_CASE("last_good: a file cut anywhere is read up to the cut, or not used") {
 
 TEST_CASE("last_good: a byte that changed anywhere is noticed, and the previous file takes its place") {
     State state;
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", start);
-    LastGood(state.directory).settle(small_fence(), {}, 8, "", start);
+    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled);
+    LastGood(state.directory).settle(small_fence(), {}, 8, "", settled);
     const std::string bytes = bytes_of(state.file);
     for (size_t at = 0; at < bytes.size(); at += 7) {
         std::string damaged = bytes;
@@ -177,7 +177,7 @@ TEST_CASE("last_good: a byte that changed anywhere is noticed, and the previous 
         CHECK(state.complaint().find(state.file.string() + " is not used: ") == 0);
     }
     // The damaged one never takes the place of the good one.
-    LastGood(state.directory).settle(small_fence(), {}, 9, "", start);
+    LastGood(state.directory).settle(small_fence(), {}, 9, "", settled);
     CHECK(state.read()->revision == 9);
     CHECK(state.complaints.empty());
     write_bytes(state.file, "");
@@ -213,9 +213,9 @@ TEST_CASE("last_good: a directory that can't be written is said, and tried again
     State state;
     fs::create_directories(state.directory / "fence.new");  // nobody can make a file of that name
     LastGood file(state.directory);
-    CHECK_THROWS_AS(file.settle(small_fence(), {}, 7, "", start), SnapshotError);
+    CHECK_THROWS_AS(file.settle(small_fence(), {}, 7, "", settled), SnapshotError);
     fs::remove(state.directory / "fence.new");
-    file.settle(small_fence(), {}, 7, "", start);
+    file.settle(small_fence(), {}, 7, "", settled);
     CHECK(state.read()->revision == 7);
     CHECK(LastGood::remove(state.directory));
     CHECK_FALSE(LastGood::remove(state.directory));
@@ -224,7 +224,7 @@ TEST_CASE("last_good: a directory that can't be written is said, and tried again
 
 TEST_CASE("last_good: a service that finds its file in force goes on with it") {
     State state;
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", start);
+    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled);
     const auto inode = [&] {
         struct stat status {};
         REQUIRE(stat(state.file.c_str(), &status) == 0);
@@ -246,15 +246,15 @@ TEST_CASE("last_good: a service that finds its file in force goes on with it") {
         resumed = false;
     }
     SECTION("nor by a clock that is behind") {
-        last = state.read(start - Seconds{7200}).value();
+        last = state.read(settled - Seconds{7200}).value();
         resumed = false;
     }
     LastGood file(state.directory);
     file.resume(last);
-    file.append(taking("100.64.7.7"), start);
+    file.append(taking("100.64.7.7"), settled);
     Fence fence = small_fence();
     fence.sets.at("exempt4_32").elements.erase(to_key(Prefix::parse("100.64.7.7")));
-    file.settle(fence, {}, 8, "", start);
+    file.settle(fence, {}, 8, "", settled);
     CHECK((inode() == before) == resumed);
     CHECK_FALSE(exempt(state.read().value(), "100.64.7.7"));
     CHECK(state.read()->revision == 8);

@@ -7,7 +7,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-const Instant start = parse_instant("2027-01-01T00:00:00Z");
+const Instant switched_on = parse_instant("2027-01-01T00:00:00Z");
 constexpr Seconds year = 365 * 24h;
 
 /// A machine that is up for a day.
@@ -16,11 +16,11 @@ struct Machine {
     Seconds wrong{};  ///< what somebody set its clock to, too late or too early
     bool synchronised = false;
 
-    ClockReading reading() const { return {(start + up + wrong).time_since_epoch(), up, synchronised}; }
-    Instant right() const { return start + up; }
+    ClockReading reading() const { return {(switched_on + up + wrong).time_since_epoch(), up, synchronised}; }
+    Instant right() const { return switched_on + up; }
 };
 
-struct Watched {
+struct WatchedClock {
     Machine machine;
     TrustedClock clock{machine.reading()};
 
@@ -41,7 +41,7 @@ struct Watched {
 }  // namespace
 
 TEST_CASE("trusted_clock: without a step it is the machine's, slewed or not") {
-    Watched watched;
+    WatchedClock watched;
     for (int i = 0; i < 100; ++i) {
         watched.machine.wrong += 1s;
         REQUIRE(watched.after(60s) == ClockEvent::none);
@@ -52,21 +52,21 @@ TEST_CASE("trusted_clock: without a step it is the machine's, slewed or not") {
 
 TEST_CASE("trusted_clock: a step of up to ten minutes is taken at once") {
     for (const Seconds step : {2s, -2s, 600s, -600s}) {
-        Watched watched;
+        WatchedClock watched;
         CHECK(watched.set(step) == ClockEvent::stepped);
         CHECK(watched.clock.step() == step);
         CHECK(watched.ahead() == step);
         CHECK(watched.clock.ahead() == 0s);
         CHECK(watched.look() == ClockEvent::none);
     }
-    Watched watched;
+    WatchedClock watched;
     watched.set(-90s);
     CHECK(watched.clock.words() == "the clock was set back by 90s: the ends of rights are set anew");
 }
 
 TEST_CASE("trusted_clock: a synchronised clock is taken, however far it was set") {
     for (const Seconds step : {year, -year}) {
-        Watched watched;
+        WatchedClock watched;
         CHECK(watched.set(step, true) == ClockEvent::stepped);
         CHECK(watched.ahead() == step);
     }
@@ -74,7 +74,7 @@ TEST_CASE("trusted_clock: a synchronised clock is taken, however far it was set"
 
 TEST_CASE("trusted_clock: a larger step is held, and time goes on") {
     for (const Seconds step : {601s, -601s, Seconds{year}, Seconds{-year}}) {
-        Watched watched;
+        WatchedClock watched;
         watched.after(60s);
         CHECK(watched.set(step) == ClockEvent::held);
         CHECK(watched.clock.held());
@@ -87,7 +87,7 @@ TEST_CASE("trusted_clock: a larger step is held, and time goes on") {
             REQUIRE(watched.clock.words() == words);
         }
     }
-    Watched watched;
+    WatchedClock watched;
     watched.set(year);
     CHECK(
         watched.clock.words() ==
@@ -98,7 +98,7 @@ TEST_CASE("trusted_clock: a larger step is held, and time goes on") {
 
 TEST_CASE("trusted_clock: what is held is taken when it is synchronised, or after a quarter of an hour") {
     for (const Seconds step : {year, -year}) {
-        Watched watched;
+        WatchedClock watched;
         watched.set(step);
         watched.machine.synchronised = true;
         CHECK(watched.after(5s) == ClockEvent::taken);
@@ -107,7 +107,7 @@ TEST_CASE("trusted_clock: what is held is taken when it is synchronised, or afte
         CHECK(watched.clock.words().find("is taken, as it is synchronised") != std::string::npos);
         CHECK(watched.after(5s) == ClockEvent::none);
 
-        Watched bounded;
+        WatchedClock bounded;
         bounded.set(step);
         CHECK(bounded.after(899s) == ClockEvent::none);
         CHECK(bounded.after(1s) == ClockEvent::taken);
@@ -118,7 +118,7 @@ TEST_CASE("trusted_clock: what is held is taken when it is synchronised, or afte
 }
 
 TEST_CASE("trusted_clock: steps while it is held add up, and make the hold no longer") {
-    Watched watched;
+    WatchedClock watched;
     watched.set(400s);
     CHECK(watched.set(-year) == ClockEvent::held);
     CHECK(watched.ahead() == 400s);
@@ -130,7 +130,7 @@ TEST_CASE("trusted_clock: steps while it is held add up, and make the hold no lo
 
 TEST_CASE("trusted_clock: who sets it right again ends the hold") {
     for (const Seconds rest : {0s, 1s, 120s, -600s}) {
-        Watched watched;
+        WatchedClock watched;
         watched.set(year);
         CHECK(watched.set(rest - year) == ClockEvent::went_back);
         CHECK_FALSE(watched.clock.held());
@@ -139,7 +139,7 @@ TEST_CASE("trusted_clock: who sets it right again ends the hold") {
     }
 }
 
-TEST_CASE("trusted_clock: at the start it is not before what was written last") {
+TEST_CASE("trusted_clock: at the switched_on it is not before what was written last") {
     Machine machine;
     machine.wrong = -year;
     TrustedClock clock(machine.reading());

@@ -10,12 +10,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-struct Watched {
+struct WatchedRouter {
     Router router;
     Verifier verifier{router.kernel, router.enforcement};
     const Steady::time_point start = Steady::now();
 
-    Watched() {
+    WatchedRouter() {
         router.enforcement.take();
         router.grant("c1");
         router.follow();
@@ -29,7 +29,7 @@ struct Watched {
 }  // namespace
 
 TEST_CASE("verifier: what is over at once is tried again at once, the first time") {
-    Watched watched;
+    WatchedRouter watched;
     const Steady::time_point t = watched.start;
     const int code = GENERATE(ENOBUFS, EAGAIN, EINTR, ERESTART);
     watched.fail(code, t);
@@ -44,7 +44,7 @@ TEST_CASE("verifier: what is over at once is tried again at once, the first time
 }
 
 TEST_CASE("verifier: what the kernel refuses is tried again after longer and longer pauses") {
-    Watched watched;
+    WatchedRouter watched;
     Steady::time_point t = watched.start;
     for (const Steady::duration pause : {100ms, 200ms, 400ms, 800ms, 1600ms, 3200ms, 5000ms, 5000ms}) {
         watched.fail(ENFILE, t);
@@ -56,7 +56,7 @@ TEST_CASE("verifier: what the kernel refuses is tried again after longer and lon
 }
 
 TEST_CASE("verifier: a thorough look is due once in a period, and sweeps behind it") {
-    Watched watched;
+    WatchedRouter watched;
     Steady::time_point t = watched.start + 2min;
     CHECK(watched.verifier.thorough(t));
     CHECK(watched.verify(t) == 0);
@@ -75,7 +75,7 @@ TEST_CASE("verifier: a thorough look is due once in a period, and sweeps behind 
 }
 
 TEST_CASE("verifier: the first sweep takes half of the time, later ones a twentieth") {
-    Watched watched;
+    WatchedRouter watched;
     for (int number = 0; number < 64; ++number) {
         committed(*watched.router.database, [&](Change& change) {
             assign(change, "c1", Prefix::parse("100.64.5." + std::to_string(number)), {}, false);
@@ -104,7 +104,7 @@ TEST_CASE("verifier: the first sweep takes half of the time, later ones a twenti
 }
 
 TEST_CASE("verifier: whoever is deaf listens again at once") {
-    Watched watched;
+    WatchedRouter watched;
     watched.verify(watched.start);
     CHECK(watched.verifier.next(watched.start) > watched.start);
     watched.router.kernel.deafen();

@@ -11,43 +11,43 @@
 
 using namespace smtpfence;
 
-static std::string parsed(std::string_view text) {
+static std::string parsed_prefix(std::string_view text) {
     std::string result;
     const std::string refused = refusal([&] { result = Prefix::parse(text).text(); });
     return refused == "granted" ? result : refused;
 }
 
 TEST_CASE("prefix: canonical text") {
-    CHECK(parsed("100.64.3.7") == "100.64.3.7/32");
-    CHECK(parsed("100.64.0.0/10") == "100.64.0.0/10");
-    CHECK(parsed("0.0.0.0/0") == "0.0.0.0/0");
-    CHECK(parsed("2001:DB8:0:0::1") == "2001:db8::1/128");
-    CHECK(parsed("2001:db8:0:ab00::/56") == "2001:db8:0:ab00::/56");
-    CHECK(parsed("::/0") == "::/0");
+    CHECK(parsed_prefix("100.64.3.7") == "100.64.3.7/32");
+    CHECK(parsed_prefix("100.64.0.0/10") == "100.64.0.0/10");
+    CHECK(parsed_prefix("0.0.0.0/0") == "0.0.0.0/0");
+    CHECK(parsed_prefix("2001:DB8:0:0::1") == "2001:db8::1/128");
+    CHECK(parsed_prefix("2001:db8:0:ab00::/56") == "2001:db8:0:ab00::/56");
+    CHECK(parsed_prefix("::/0") == "::/0");
     CHECK("100.64.3.7"_p.short_text() == "100.64.3.7");
     CHECK("100.64.3.0/24"_p.short_text() == "100.64.3.0/24");
     CHECK("2001:db8::1"_p.short_text() == "2001:db8::1");
 }
 
 TEST_CASE("prefix: what does not parse is refused, with what was meant") {
-    CHECK_THAT(parsed("100.64.3.7/24"), Catch::StartsWith("invalid: ") && Catch::Contains("100.64.3.0/24"));
-    CHECK_THAT(parsed("2001:db8::1/56"), Catch::Contains("did you mean 2001:db8::/56?"));
-    CHECK_THAT(parsed("100.64.3.7/33"), Catch::Contains("from 0 to 32"));
-    CHECK_THAT(parsed("2001:db8::/129"), Catch::Contains("from 0 to 128"));
-    CHECK_THAT(parsed("::ffff:100.64.3.7"), Catch::Contains("IPv4-mapped; write 100.64.3.7"));
-    CHECK_THAT(parsed("::ffff:100.64.3.0/120"), Catch::Contains("write 100.64.3.0/24"));
-    CHECK_THAT(parsed("100.064.3.7"), Catch::Contains("leading zeros"));
-    CHECK_THAT(parsed("fe80::1%eth0"), Catch::Contains("zone"));
+    CHECK_THAT(parsed_prefix("100.64.3.7/24"), Catch::StartsWith("invalid: ") && Catch::Contains("100.64.3.0/24"));
+    CHECK_THAT(parsed_prefix("2001:db8::1/56"), Catch::Contains("did you mean 2001:db8::/56?"));
+    CHECK_THAT(parsed_prefix("100.64.3.7/33"), Catch::Contains("from 0 to 32"));
+    CHECK_THAT(parsed_prefix("2001:db8::/129"), Catch::Contains("from 0 to 128"));
+    CHECK_THAT(parsed_prefix("::ffff:100.64.3.7"), Catch::Contains("IPv4-mapped; write 100.64.3.7"));
+    CHECK_THAT(parsed_prefix("::ffff:100.64.3.0/120"), Catch::Contains("write 100.64.3.0/24"));
+    CHECK_THAT(parsed_prefix("100.064.3.7"), Catch::Contains("leading zeros"));
+    CHECK_THAT(parsed_prefix("fe80::1%eth0"), Catch::Contains("zone"));
     for (const char* text :
          {"", " ", " 100.64.3.7", "100.64.3.7 ", "100.64.3", "100.64.3.256", "100.64.3.7/", "/24", "100.64.3.7/-1",
           "100.64.3.7/+8", "100.64.0.0/010", "100.64.0.0/1 0", "100.64.0.0/24/24", "2001:db8::/4294967296",
           "2001:db8:::", "0x64400307", "1681916679", "relay1", "100.64.3.7-9"}) {
         CAPTURE(text);
-        CHECK_THAT(parsed(text), Catch::StartsWith("invalid: prefix "));
+        CHECK_THAT(parsed_prefix(text), Catch::StartsWith("invalid: prefix "));
     }
-    CHECK_THAT(parsed(std::string_view("100.64.3.7\0", 11)), Catch::Contains("'100.64.3.7\\x00'"));
-    CHECK_THAT(parsed("\xff\x1b[2J"), Catch::Contains("'\\xff\\x1b[2J'"));
-    CHECK(parsed(std::string(100000, '1')).size() < 300);
+    CHECK_THAT(parsed_prefix(std::string_view("100.64.3.7\0", 11)), Catch::Contains("'100.64.3.7\\x00'"));
+    CHECK_THAT(parsed_prefix("\xff\x1b[2J"), Catch::Contains("'\\xff\\x1b[2J'"));
+    CHECK(parsed_prefix(std::string(100000, '1')).size() < 300);
 }
 
 TEST_CASE("prefix: a dotted quad is what inet_pton(3) takes for one") {
@@ -62,7 +62,7 @@ TEST_CASE("prefix: a dotted quad is what inet_pton(3) takes for one") {
         in_addr address{};
         const bool expected = inet_pton(AF_INET, text.c_str(), &address) == 1;
         CAPTURE(text);
-        REQUIRE((parsed(text) == text + "/32") == expected);
+        REQUIRE((parsed_prefix(text) == text + "/32") == expected);
         good += expected ? 1 : 0;
     }
     CHECK(good > 5000);

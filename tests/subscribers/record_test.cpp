@@ -22,7 +22,7 @@ Record row(const std::string& header, const std::string& line, std::optional<Wha
 }
 
 // Why a line is refused; "" when it isn't. Every refusal of this layer is about a value.
-std::string refusal(RecordParser parser, std::string_view line) {
+std::string line_refusal(RecordParser parser, std::string_view line) {
     try {
         parser.parse(line);
         return "";
@@ -32,12 +32,12 @@ std::string refusal(RecordParser parser, std::string_view line) {
     }
 }
 std::string json_refusal(std::string_view line, std::optional<What> what = {}) {
-    return refusal(RecordParser(Format::jsonl, what), line);
+    return line_refusal(RecordParser(Format::jsonl, what), line);
 }
 std::string csv_refusal(const std::string& header, std::string_view line, std::optional<What> what = {}) {
     RecordParser parser(Format::csv, what);
     REQUIRE_FALSE(parser.parse(header));
-    return refusal(parser, line);
+    return line_refusal(parser, line);
 }
 
 using Catch::Contains;
@@ -197,7 +197,7 @@ TEST_CASE("RecordParser: an empty CSV field is a key without a value") {
 
 TEST_CASE("RecordParser: a wrong header") {
     const auto header = [](std::string_view line, std::optional<What> what) {
-        return refusal(RecordParser(Format::csv, what), line);
+        return line_refusal(RecordParser(Format::csv, what), line);
     };
     CHECK_THAT(header("op,addr", {}), StartsWith("wrong header: unknown column 'addr'; the columns are op, customer"));
     CHECK_THAT(header("op,prefix,op", {}), StartsWith("wrong header: the column op stands twice"));
@@ -207,10 +207,10 @@ TEST_CASE("RecordParser: a wrong header") {
     CHECK_THAT(header(R"({"op":"relay","prefix":"203.0.113.10"})", {}), Contains("--format jsonl"));
     RecordParser lines(Format::jsonl, {});
     for (const char* csv : {"op,customer,prefix", "customer", "assign,c1,100.64.3.7"}) {
-        CHECK_THAT(refusal(lines, csv), Contains("--format csv"));
+        CHECK_THAT(line_refusal(lines, csv), Contains("--format csv"));
     }
     for (const char* broken : {"nonsense", R"({"op":"assign",)", "[1,2]", R"("a,b",c)"}) {
-        CHECK_THAT(refusal(lines, broken), !Contains("--format"));
+        CHECK_THAT(line_refusal(lines, broken), !Contains("--format"));
     }
 }
 
