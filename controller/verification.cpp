@@ -129,11 +129,16 @@ size_t Enforcement::heal_exemptions(const std::string& name, std::span<const Key
     const auto set = applied_.sets.find(name);
     if (set == applied_.sets.end()) return 0;
     const auto held = kernel_.held(name, keys);
+    const Elements& elements = set->second.elements;
     Fence have, want;
     have.sets[name].shape = want.sets[name].shape = set->second.shape;
+    auto expected = elements.end();
     for (size_t i = 0; i < keys.size(); ++i) {
-        const auto expected = set->second.elements.find(keys[i]);
-        const bool wanted = expected != set->second.elements.end();
+        // A sweep's keys stand one behind the other.
+        if (expected == elements.end() || ++expected == elements.end() || expected->first != keys[i])
+            expected = elements.find(keys[i]);
+        const bool wanted = expected != elements.end();
+        if (held[i] && wanted && may_stay(*held[i], expected->second, now)) continue;
         if (!held[i] && wanted && expected->second.until - now <= ending) continue;
         if (held[i]) have.sets[name].elements.emplace(keys[i], *held[i]);
         if (wanted) want.sets[name].elements.insert(*expected);

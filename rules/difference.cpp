@@ -58,7 +58,7 @@ ElementChanges compare(const Elements& have, Elements want, Instant now) {
         } else {
             if (over(w->second, now)) {
                 if (!over(h->second, now)) changes.ended.push_back(*h);
-            } else if (over(h->second, now) || !equal(h->second, w->second, tolerance(w->second, now))) {
+            } else if (!may_stay(h->second, w->second, now)) {
                 changes.change(h->first, h->second, w->second);
             }
             ++h;
@@ -278,6 +278,10 @@ size_t Changes::size() const {
         for (const Operation& operation : transaction.operations) sum += weight(operation);
     }
     return sum;
+}
+
+bool may_stay(const Held& have, const Held& want, Instant now) {
+    return !over(have, now) && !over(want, now) && equal(have, want, tolerance(want, now));
 }
 
 Changes difference(const Fence& actual, Fence desired, Instant now) {

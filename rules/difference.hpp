@@ -66,6 +66,10 @@ struct Changes {
     size_t size() const;  ///< elements, rules, sets and chains added or removed
 };
 
+/// Whether nothing has to be done about an element that is held like `have` and asked for like `want`: the same action,
+/// and an end that difference() takes for the same.
+bool may_stay(const Held& have, const Held& want, Instant now);
+
 /// From `actual` to `desired`. Deadlines within 2 s count as equal, and where the actual one is earlier, within 0.1 %
 /// of the time that remains at `now`: no right outlives its end. Elements whose `until` is over at `now` count as gone.
 /// `desired` is taken apart on the way: what is moved in and its changes are never held twice.

@@ -1,9 +1,15 @@
 """Following: many changes in one import, and verification."""
 
+import os
 import signal
+import time
 
 from generation import generation
 from namespaces import Measured
+from router import PROGRAM
+
+GETS = os.path.join(os.path.dirname(PROGRAM), "tests/bench/bench_gets")
+VERIFY = 60  # seconds: follow.verify by default
 
 
 def burst(table, router, changes):
@@ -24,15 +30,31 @@ def burst(table, router, changes):
     table.add(f"burst of {changes:,} changes: the service's CPU", "s", size, router.cpu() - used, how="utime + stime")
 
 
+def idle(table, router, quick):
+    """Nothing happens but what the service does by itself: in each period it asks for every exemption by its key."""
+    size, seconds = router.exemptions, 2 if quick else VERIFY
+    before, started = router.cpu(), time.perf_counter()
+    time.sleep(seconds)
+    used, took = router.cpu() - before, time.perf_counter() - started
+    table.add("nothing happens: share of a core", "%", size, 100 * used / took, goal="5",
+              how=f"{seconds} s, verifying in the background as configured by default")
+    if quick:
+        return
+    held, theirs = router.namespace.run(GETS, router.exempt_set(), str(size)).split()
+    if int(held) != size:
+        raise RuntimeError(f"the kernel holds {held} exemptions of {size}")
+    table.add("verification of the kernel, by key", "CPU s", size, used, peer="the same questions by raw netlink",
+              theirs=float(theirs), goal="1" if size >= 1_000_000 else "",
+              how=f"the service's CPU seconds in one period of {VERIFY} s, in steps of 10 ms; theirs read no answer")
+
+
 def verification(table, router):
-    """The service compares everything that the kernel holds; nft reads it all."""
+    """The service compares everything that the kernel holds with the database; nft reads the kernel's alone."""
     size = router.exemptions
     router.converge()
     before = router.cpu()
     router.service.send_signal(signal.SIGHUP)
     used = router.rest(before)
     theirs = Measured(router.namespace, "/bin/sh", "-c", "nft list table inet smtpfence > /dev/null")
-    table.add("verification", "CPU s", size, used, peer="nft list", theirs=theirs.seconds,
-              goal="1" if size >= 1_000_000 else "",
-              how="the service's CPU seconds after SIGHUP, in steps of 10 ms; nft's whole time")
-
+    table.add("verification, the database read whole with it", "CPU s", size, used, peer="nft list",
+              theirs=theirs.seconds, how="the service's CPU seconds after SIGHUP, in steps of 10 ms; nft's whole time")

@@ -1,7 +1,6 @@
 """One change at a time: from the commit to the kernel, and from a command's start to its answer."""
 
 import statistics
-import time
 
 from namespaces import Measured, Namespace
 from packets import hand_written
@@ -22,7 +21,7 @@ def toggles(table, router, restore, turns):
     peer.run("nft", "-f", "-", text=hand_written(size))
     with open(restore, "rb") as lines:
         Measured(peer, "ipset", "restore", stdin=lines)
-    commands(table, router, peer, max(10, turns // 10))
+    commands(table, router, peer, max(10, turns // 2))
 
 
 def commands(table, router, peer, turns):
@@ -58,11 +57,3 @@ def steady(table, router, seconds):
     table.add("500 changes a second: share of a core", "%", router.exemptions, share, goal="20", how=how)
     table.add("500 changes a second: lag, p50", "ms", router.exemptions, statistics.median(both), how=how)
     table.add("500 changes a second: lag, p99", "ms", router.exemptions, percentile(both, 99), goal="100", how=how)
-
-
-def idle(table, router, seconds):
-    before, started = router.cpu(), time.perf_counter()
-    time.sleep(seconds)
-    share = 100 * (router.cpu() - before) / (time.perf_counter() - started)
-    table.add("nothing happens: share of a core", "%", router.exemptions, share, goal="5",
-              how=f"{seconds} s, verifying in the background as configured by default")

@@ -82,7 +82,7 @@ class Subscriber:
             self.wire.socket.close()
         self.process.terminate()
         self.process.wait(PATIENCE)
-        self.until(lambda: not self.router_device(), "end of the session")
+        self.until(lambda: self.device not in self.network.router.run("ip", "-br", "link").stdout, "end of the session")
 
     def until(self, condition, what):
         deadline = time.monotonic() + PATIENCE
