@@ -1,9 +1,9 @@
 // What it costs to ask the kernel for each exemption by its key, and nothing more:
 //
-//   bench_gets SET COUNT
+//   bench_gets SET FIRST COUNT
 //
-// In the router's network namespace: asks for 100.64.0.0 and the COUNT - 1 addresses behind it, 200 in a message, and
-// prints how many of them SET holds and the CPU seconds that it took.
+// In the router's network namespace: asks for COUNT addresses from the one on that is FIRST behind 100.64.0.0, 200 in a
+// message, and prints how many of them SET holds and the CPU seconds that it took.
 
 #include <arpa/inet.h>
 #include <sys/resource.h>
@@ -17,7 +17,7 @@ using namespace smtpfence;
 
 namespace {
 
-constexpr uint32_t first = 0x64400000, asked_at_once = 200;
+constexpr uint32_t beginning = 0x64400000, asked_at_once = 200;
 
 double seconds(const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
@@ -32,15 +32,16 @@ double cpu() {
 }  // namespace
 
 int main(int count, char** words) try {
-    if (count != 3) throw std::runtime_error("two arguments: see the head of this file");
+    if (count != 4) throw std::runtime_error("three arguments: see the head of this file");
     Sets sets;
-    const auto number = static_cast<uint32_t>(std::strtoul(words[2], nullptr, 10));
+    const auto number = [&](int word) { return static_cast<uint32_t>(std::strtoul(words[word], nullptr, 10)); };
+    const uint32_t end = number(2) + number(3);
     size_t held = 0;
     std::vector<in_addr> keys;
     const double before = cpu();
-    for (uint32_t next = 0; next < number;) {
+    for (uint32_t next = number(2); next < end;) {
         keys.clear();
-        for (; next < number && keys.size() < asked_at_once; ++next) keys.push_back({htonl(first + next)});
+        for (; next < end && keys.size() < asked_at_once; ++next) keys.push_back({htonl(beginning + next)});
         held += sets.held(words[1], keys);
     }
     std::cout << held << " " << cpu() - before << "\n";

@@ -70,7 +70,8 @@ def start(table, router):
 
 
 def replace_all(table, router, restore):
-    """Every exempt address becomes another one: the difference of a whole set. Leaves a router that holds others."""
+    """Every exempt address becomes another one: the difference of a whole set. Before anybody's exemption was revoked,
+    which an import doesn't give back. Leaves a router that holds others."""
     size = router.exemptions
     peer = Namespace()
     other = ipset_file(f"{router.folder}/other.ipset", size, "next", size)
@@ -81,6 +82,7 @@ def replace_all(table, router, restore):
     swap += Measured(peer, "ipset", "swap", "exempt", "next").seconds
     router.imported(router.records(size, shift=size), "--mode", "replace", "--source", "import", "--confirm")
     apply = router.run("apply", "--confirm").seconds
+    router.asked(shift=size)
     table.add("replace all", "s", size, apply, peer="ipset restore and swap", theirs=swap,
               goal="less" if size >= 1_000_000 else "",
               how="apply of a database in which everybody has moved: reads the kernel, compares, changes")

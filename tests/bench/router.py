@@ -11,7 +11,7 @@ from namespaces import Measured, Namespace
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 PROGRAM = os.path.realpath(os.environ.get("SMTPFENCE", f"{HERE}/../../build/release/smtpfence"))
-TOGGLES = os.path.join(os.path.dirname(PROGRAM), "tests/bench/bench_toggles")
+TOGGLES, GETS = (os.path.join(os.path.dirname(PROGRAM), f"tests/bench/bench_{name}") for name in ("toggles", "gets"))
 SPARE = 5000  # customers with an address and without exemption, to be toggled
 PATIENCE = 600
 
@@ -148,6 +148,13 @@ class Router:
         listing = self.namespace.run("nft", "-t", "list", "table", "inet", "smtpfence")
         names = re.findall(r"set (exempt4_32\w*)", listing)
         return max(names, key=lambda name: int(name.partition("_32_")[2] or 0))
+
+    def asked(self, shift=0):
+        """CPU seconds that asking the kernel for each exemption takes, and nothing else. All must be there."""
+        held, seconds = self.namespace.run(GETS, self.exempt_set(), str(shift), str(self.exemptions)).split()
+        if int(held) != self.exemptions:
+            raise RuntimeError(f"the kernel holds {held} exemptions of {self.exemptions}")
+        return float(seconds)
 
     def forget_state(self):
         """A first fence is measured against no last good one."""
