@@ -197,7 +197,12 @@ void Enforcement::ask(const Fence& desired) {
     if (!staying.empty()) {
         const auto name = exempt_set_of(desired, to_prefix(staying.front(), set.shape.key));
         const Elements* const stay = name ? &desired.sets.at(*name).elements : nullptr;
-        std::erase_if(staying, [&](const Key& key) { return !stay || !stay->contains(key); });
+        // Both stand in the same order.
+        auto stays = stay ? stay->lower_bound(staying.front()) : Elements::const_iterator();
+        std::erase_if(staying, [&](const Key& key) {
+            while (stay && stays != stay->end() && stays->first < key) ++stays;
+            return !stay || stays == stay->end() || stays->first != key;
+        });
     }
     const auto held = kernel_.held(portion->set, staying);
     for (size_t i = 0; i < staying.size(); ++i) {

@@ -44,7 +44,8 @@ void add_element(Fence& fence, const std::string& name, Set& set, const Key& key
     if (held.action && !action_chain(*held.action).empty() && !fence.chains.contains(action_chain(*held.action))) {
         refuse(ENOENT, object(), "its chain " + action_chain(*held.action) + " does not exist");
     }
-    if (const auto same = set.elements.find(key); same != set.elements.end()) {
+    const auto same = set.elements.lower_bound(key);
+    if (same != set.elements.end() && same->first == key) {
         if (same->second.action != held.action) refuse(EEXIST, object(), "it exists with another action");
         same->second.until = held.until;
         return;
@@ -53,7 +54,7 @@ void add_element(Fence& fence, const std::string& name, Set& set, const Key& key
     if (set.shape.size != 0 && set.elements.size() >= set.shape.size) {
         refuse(ENFILE, object(), "the set is full at " + std::to_string(set.shape.size));
     }
-    set.elements.emplace(key, held);
+    set.elements.emplace_hint(same, key, held);
 }
 
 /// Whether a rule, or a verdict, still refers to the object.
@@ -114,8 +115,12 @@ struct Performer {
         for (const auto& [key, held] : add.elements) add_element(fence, add.set, set, key, held);
     }
     void operator()(const DeleteElements& remove) const {
-        Set& set = existing_set(fence, remove.set);
-        for (const auto& element : remove.elements) set.elements.erase(element.first);
+        Elements& elements = existing_set(fence, remove.set).elements;
+        auto next = elements.end();  // where many go, they stand one behind the other
+        for (const auto& [key, held] : remove.elements) {
+            if (next == elements.end() || next->first != key) next = elements.find(key);
+            if (next != elements.end()) next = elements.erase(next);
+        }
     }
     void operator()(const ReplaceRules& replace) const {
         Chain& chain = existing_chain(fence, replace.chain);
