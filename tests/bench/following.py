@@ -39,7 +39,7 @@ def idle(table, router, quick):
         return
     table.add("verification of the kernel, by key", "CPU s", size, used, peer="the same questions by raw netlink",
               theirs=router.asked(), goal="1" if size >= 1_000_000 else "",
-              how=f"the service's CPU seconds in one period of {VERIFY} s, in steps of 10 ms; theirs read no answer")
+              how=f"the service's CPU seconds in one period of {VERIFY} s, in steps of 10 ms; theirs decodes no answer")
 
 
 def verification(table, router):

@@ -2,7 +2,7 @@
 //
 //   bench_gets SET FIRST COUNT
 //
-// In the router's network namespace: asks for COUNT addresses from the one on that is FIRST behind 100.64.0.0, 200 in a
+// In the router's network namespace: asks for COUNT addresses, of which the first is FIRST behind 100.64.0.0, 200 in a
 // message, and prints how many of them SET holds and the CPU seconds that it took.
 
 #include <arpa/inet.h>

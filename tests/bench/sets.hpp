@@ -1,5 +1,5 @@
 #pragma once
-// The element sets of a router's table, asked without any of our code or a library's objects between.
+// The exemption sets of a router's table, asked by libmnl alone, without any of our code between.
 
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
@@ -19,7 +19,6 @@
 
 namespace smtpfence {
 
-/// The element sets of the router, asked without a library between.
 class Sets {
 public:
     Sets() : socket_(mnl_socket_open(NETLINK_NETFILTER), mnl_socket_close) {
