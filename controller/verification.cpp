@@ -196,12 +196,12 @@ void Enforcement::ask(const Fence& desired) {
     std::vector<Key> staying = portion->keys;
     if (!staying.empty()) {
         const auto name = exempt_set_of(desired, to_prefix(staying.front(), set.shape.key));
-        const Elements* const stay = name ? &desired.sets.at(*name).elements : nullptr;
-        // Both stand in the same order.
-        auto stays = stay ? stay->lower_bound(staying.front()) : Elements::const_iterator();
+        static const Elements none;
+        const Elements& stay = name ? desired.sets.at(*name).elements : none;
+        auto next = stay.lower_bound(staying.front());  // both stand in the same order
         std::erase_if(staying, [&](const Key& key) {
-            while (stay && stays != stay->end() && stays->first < key) ++stays;
-            return !stay || stays == stay->end() || stays->first != key;
+            while (next != stay.end() && next->first < key) ++next;
+            return next == stay.end() || next->first != key;
         });
     }
     const auto held = kernel_.held(portion->set, staying);

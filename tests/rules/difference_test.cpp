@@ -42,6 +42,22 @@ PolicyDelta delta_between(const Policy& from, const Policy& to) {
 
 }  // namespace
 
+TEST_CASE("difference: an element may stay that has the action and nearly the end that is asked for") {
+    const Instant time = test_time();
+    const auto ending = [&](int seconds) { return Held{{}, time + Seconds{seconds}}; };
+    const Held forever{{}, never};
+    CHECK(may_stay(forever, forever, time));
+    CHECK(may_stay(ending(100'000), ending(100'000), time));
+    CHECK(may_stay(ending(99'900), ending(100'000), time));
+    CHECK_FALSE(may_stay(ending(99'899), ending(100'000), time));
+    CHECK(may_stay(ending(100'002), ending(100'000), time));
+    CHECK_FALSE(may_stay(ending(100'003), ending(100'000), time));
+    CHECK_FALSE(may_stay(forever, ending(100'000), time));
+    CHECK_FALSE(may_stay(ending(100'000), forever, time));
+    CHECK_FALSE(may_stay(ending(0), ending(0), time));
+    CHECK_FALSE(may_stay({Action::drop, never}, {Action::reject, never}, time));
+}
+
 TEST_CASE("difference: equal fences need nothing") {
     const Fence fence = compile(small_policy(test_time()), small_border(), {});
     CHECK(difference(fence, fence, test_time()).empty());
