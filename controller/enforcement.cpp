@@ -184,8 +184,10 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     Fence desired = compile(std::move(policy), border_, applied_);
     hold_back(database, desired, now);
     while (asks_first_ && sweeping()) ask(desired);
-    Changes changes = difference(applied_, std::move(desired), now);
-    pass = commit(std::move(changes));
+    pass = replace_sets(desired, now);
+    const Pass rest = commit(difference(applied_, std::move(desired), now));
+    pass.changes += rest.changes;
+    pass.transactions += rest.transactions;
     if (std::exchange(asks_first_, false)) pass.changes += heal_surplus(now);
     guard_.passed(now);
     if (refused) throw *refused;
@@ -195,6 +197,20 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     compare_all_ = false;
     pass.full = true;
     return pass;
+}
+
+/// Whatever the kernel refuses here (it may have no memory for a second set) goes element by element behind it, so that
+/// no revocation waits.
+Pass Enforcement::replace_sets(Fence& desired, Instant now) {
+    Replacement whole = replacement(applied_, desired, now, replaced_from_);
+    if (whole.changes.empty()) return {};
+    try {
+        const Pass pass = commit(std::move(whole.changes));
+        adopt(whole.successors, desired);
+        return pass;
+    } catch (const KernelError&) {
+        return {};
+    }
 }
 
 Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading* reading) const {

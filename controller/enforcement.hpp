@@ -74,6 +74,9 @@ public:
     /// Another configuration: the next follow() compares everything.
     void set_border(Border border);
 
+    /// How many exemptions of one set end at once before a pass makes a new set of what stays; see replacement().
+    void replace_sets_from(size_t least) { replaced_from_ = least; }
+
     /// The next follow() compares everything, not only what the change log names.
     void compare_all() { compare_all_ = true; }
 
@@ -134,6 +137,7 @@ private:
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now, PolicyReading*);
+    Pass replace_sets(Fence& desired, Instant now);
     Policy whole_policy(Database&, Instant now, PolicyReading*) const;
     void send(const Transaction&);
     void account_for(uint32_t before);
@@ -178,6 +182,7 @@ private:
     };
     std::optional<Position> sweep_;  ///< where it goes on
     Instant last_expiry_{};          ///< when rights ended: the kernel may count them for some seconds yet
+    size_t replaced_from_ = 100'000;
     bool compare_all_ = true;
     bool asks_first_ = false;  ///< the sweep ends before anything is written, and corrects applied_ instead
 };

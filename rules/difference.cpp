@@ -2,100 +2,12 @@
 
 #include <algorithm>
 
+#include "rules/element_changes.hpp"
 #include "rules/layout.hpp"
 
 namespace smtpfence {
 
 namespace {
-
-/// Elements of one transaction: few enough that the kernel's commit lock is held for milliseconds only.
-constexpr size_t chunk_size = 10'000;
-
-bool over(const Held& held, Instant now) { return held.until <= now; }
-
-/// A right that ends a little early in the kernel may stay so; one that would end late may not.
-bool equal(const Held& have, const Held& want, Seconds tolerance) {
-    if (have.action != want.action) return false;
-    if (have.until == want.until) return true;
-    if (have.until == never || want.until == never) return false;
-    return have.until < want.until ? want.until - have.until <= tolerance : have.until - want.until <= jitter;
-}
-
-Seconds tolerance(const Held& want, Instant now) {
-    return want.until == never ? Seconds{0} : std::max(jitter, (want.until - now) / 1000);
-}
-
-/// What has to happen to one set's elements. A changed element is removed and added within one transaction.
-struct ElementChanges {
-    ElementList ended, shortened_from, shortened_to;  // narrowing
-    ElementList added, changed_from, changed_to;      // widening, and other actions
-
-    void change(const Key& key, const Held& have, const Held& want) {
-        const bool shorter = want.until < have.until;
-        (shorter ? shortened_from : changed_from).emplace_back(key, have);
-        (shorter ? shortened_to : changed_to).emplace_back(key, want);
-    }
-};
-
-/// Lets go of what it has compared, a piece at a time.
-ElementChanges compare(const Elements& have, Elements want, Instant now) {
-    constexpr int piece = 512;
-    ElementChanges changes;
-    auto h = have.begin();
-    auto w = want.begin();
-    int walked = 0;
-    const auto next_wanted = [&] {
-        ++w;
-        if (++walked % piece == 0) w = want.erase(want.begin(), w);
-    };
-    while (h != have.end() || w != want.end()) {
-        if (w == want.end() || (h != have.end() && h->first < w->first)) {
-            if (!over(h->second, now)) changes.ended.push_back(*h);
-            ++h;
-        } else if (h == have.end() || w->first < h->first) {
-            if (!over(w->second, now)) changes.added.push_back(*w);
-            next_wanted();
-        } else {
-            if (over(w->second, now)) {
-                if (!over(h->second, now)) changes.ended.push_back(*h);
-            } else if (!may_stay(h->second, w->second, now)) {
-                changes.change(h->first, h->second, w->second);
-            }
-            ++h;
-            next_wanted();
-        }
-    }
-    return changes;
-}
-
-void append_elements(std::vector<Operation>& to, const std::string& set, ElementList removed, ElementList added) {
-    if (!removed.empty()) to.emplace_back(DeleteElements{set, std::move(removed)});
-    if (!added.empty()) to.emplace_back(AddElements{set, std::move(added)});
-}
-
-ElementList take_chunk(ElementList& from) {
-    ElementList chunk;
-    for (; !from.empty() && chunk.size() < chunk_size; from.pop_front()) chunk.push_back(from.front());
-    return chunk;
-}
-
-/// Elements that are removed and added again stay in one transaction.
-void append_chunks(std::vector<Transaction>& to, const std::string& set, ElementList removed, ElementList added) {
-    while (!removed.empty() || !added.empty()) {
-        Transaction transaction;
-        append_elements(transaction.operations, set, take_chunk(removed), take_chunk(added));
-        to.push_back(std::move(transaction));
-    }
-}
-
-void append_narrowing(std::vector<Transaction>& to, const std::string& set, ElementChanges& changes) {
-    append_chunks(to, set, std::move(changes.ended), {});
-    append_chunks(to, set, std::move(changes.shortened_from), std::move(changes.shortened_to));
-}
-void append_widening(std::vector<Transaction>& to, const std::string& set, ElementChanges& changes) {
-    append_chunks(to, set, std::move(changes.changed_from), std::move(changes.changed_to));
-    append_chunks(to, set, {}, std::move(changes.added));
-}
 
 void append(std::vector<Transaction>& to, std::vector<Operation> operations) {
     if (!operations.empty()) to.push_back({std::move(operations)});
@@ -226,6 +138,7 @@ std::vector<Operation> leftovers(const Fence& actual, const Fence& desired) {
 size_t weight(const Operation& operation) {
     if (const auto* add = std::get_if<AddElements>(&operation)) return add->elements.size();
     if (const auto* remove = std::get_if<DeleteElements>(&operation)) return remove->elements.size();
+    if (const auto* gone = std::get_if<DeleteSet>(&operation)) return 1 + gone->ended.size();
     if (const auto* replace = std::get_if<ReplaceRules>(&operation)) return std::max<size_t>(1, replace->rules.size());
     return 1;
 }
@@ -247,7 +160,7 @@ std::optional<std::map<std::string, ElementChanges>> right_changes(const Fence& 
             if (holds) set.added.emplace_back(to_key(prefix), want);
         } else if (!holds) {
             set.ended.push_back(*have);
-        } else if (!equal(have->second, want, jitter)) {
+        } else if (!same(have->second, want, jitter)) {
             set.change(have->first, have->second, want);
         }
     }
@@ -278,10 +191,6 @@ size_t Changes::size() const {
         for (const Operation& operation : transaction.operations) sum += weight(operation);
     }
     return sum;
-}
-
-bool may_stay(const Held& have, const Held& want, Instant now) {
-    return !over(have, now) && !over(want, now) && equal(have, want, tolerance(want, now));
 }
 
 Changes difference(const Fence& actual, Fence desired, Instant now) {

@@ -12,6 +12,9 @@
 // So no right survives its end because a grant or the set for it failed, and no chain looks into an unfilled set.
 // An object of our name but of another kind (somebody else's) makes everything be made anew in one transaction.
 // Healing takes two differences, of the outlines and then of the whole, so that what closes is back before exemptions.
+//
+// Where far more of a large exemption set goes than stays, replacement() comes before: a set with what stays takes its
+// place.
 
 #include <deque>
 #include <variant>
@@ -53,6 +56,7 @@ struct DeleteChain {
 };
 struct DeleteSet {
     std::string name;
+    ElementList ended{};  ///< exemptions that go with it, for the record: no other set has them
 };
 using Operation = std::variant<AddSet, AddChain, AddElements, DeleteElements, ReplaceRules, DeleteChain, DeleteSet>;
 
@@ -75,7 +79,22 @@ bool may_stay(const Held& have, const Held& want, Instant now);
 /// `desired` is taken apart on the way: what is moved in and its changes are never held twice.
 Changes difference(const Fence& actual, Fence desired, Instant now);
 
-/// The same from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %
+/// Exemption sets whose place new ones take.
+struct Replacement {
+    Changes changes;                                ///< empty: none is worth it
+    std::map<std::string, std::string> successors;  ///< by name
+};
+
+/// The first step from `actual` to `desired` for sets of which `least` elements or more end, and twice as many as stay:
+/// new sets are filled with what stays, each right by the sooner of its two ends; then one transaction switches the
+/// rules to them and deletes the old ones. Everything that ends does so at once, for what it takes to write what stays.
+/// Nothing is replaced while the rules are not as they should be, or two sets of one kind are side by side.
+Replacement replacement(const Fence& actual, const Fence& desired, Instant now, size_t least);
+
+/// Names the sets of `desired` after their successors, so that difference() goes on from there.
+void adopt(const std::map<std::string, std::string>& successors, Fence& desired);
+
+/// difference() from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %
 /// full, so that compile() must choose.
 std::optional<Changes> difference(const Fence& applied, const PolicyDelta&, Instant now);
 

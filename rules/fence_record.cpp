@@ -53,6 +53,15 @@ void append_added(std::string& to, const Kind& kind, const Key& key, const Held&
     to += '\n';
 }
 
+void append_removed(std::string& to, const std::string& set, const ElementList& elements) {
+    const Kind kind = kind_of(set);
+    if (kind.word.empty()) return;  // a leftover that was never ours
+    for (const auto& element : elements) {
+        append_key(to, '-', kind, element.first);
+        to += '\n';
+    }
+}
+
 /// The next word of a line, taken off it.
 std::string_view take_word(std::string_view& line) {
     const std::string_view word = line.substr(0, line.find(' '));
@@ -104,12 +113,9 @@ std::string record_lines(const Transaction& transaction) {
             const Kind kind = kind_of(add->set);
             for (const auto& [key, held] : add->elements) append_added(lines, kind, key, held);
         } else if (const auto* remove = std::get_if<DeleteElements>(&operation)) {
-            const Kind kind = kind_of(remove->set);
-            if (kind.word.empty()) continue;  // a leftover that was never ours
-            for (const auto& element : remove->elements) {
-                append_key(lines, '-', kind, element.first);
-                lines += '\n';
-            }
+            append_removed(lines, remove->set, remove->elements);
+        } else if (const auto* gone = std::get_if<DeleteSet>(&operation)) {
+            append_removed(lines, gone->name, gone->ended);
         }
     }
     return lines;
@@ -141,6 +147,7 @@ bool same_record(const Fence& a, const Fence& b) {
 bool narrows(const Transaction& transaction) {
     return std::any_of(transaction.operations.begin(), transaction.operations.end(), [](const Operation& operation) {
         if (const auto* add = std::get_if<AddElements>(&operation)) return !parse_exempt_set_name(add->set);
+        if (const auto* gone = std::get_if<DeleteSet>(&operation)) return !gone->ended.empty();
         return std::holds_alternative<DeleteElements>(operation);
     });
 }
@@ -186,7 +193,6 @@ Elements& FenceReader::exemptions(Family family, uint8_t length) {
 }
 
 Fence FenceReader::fence(Instant now) && {
-    std::vector<ExemptSet> exempt;
     Fence whole = compile({}, {}, {});
     for (auto& [name, set] : fence_.sets) {
         const auto kind = parse_exempt_set_name(name);
@@ -204,10 +210,7 @@ Fence FenceReader::fence(Instant now) && {
         filled.shape = exempt_shape(sized);
         filled.elements = std::move(set.elements);
     }
-    for (const auto& entry : whole.sets) {
-        if (const auto kind = parse_exempt_set_name(entry.first)) exempt.push_back(*kind);
-    }
-    whole.chains = chains_with(std::move(exempt));
+    whole.chains = chains_with(exempt_sets_of(whole));
     return whole;
 }
 

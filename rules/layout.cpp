@@ -305,6 +305,14 @@ std::optional<ExemptSet> parse_exempt_set_name(const std::string& name) {
     return set;
 }
 
+std::vector<ExemptSet> exempt_sets_of(const Fence& fence) {
+    std::vector<ExemptSet> sets;
+    for (const auto& entry : fence.sets) {
+        if (const auto set = parse_exempt_set_name(entry.first)) sets.push_back(*set);
+    }
+    return sets;
+}
+
 SetShape exempt_shape(const ExemptSet& set) {
     SetShape shape;
     shape.key = set.family == Family::v4 ? KeyKind::ipv4 : KeyKind::ipv6;
@@ -375,12 +383,8 @@ std::map<std::string, Chain> chains_with(std::vector<ExemptSet> exempt) {
 }
 
 void name_rules(Fence& fence) {
-    std::vector<ExemptSet> exempt;
-    for (const auto& entry : fence.sets) {
-        if (const auto set = parse_exempt_set_name(entry.first)) exempt.push_back(*set);
-    }
     std::map<std::string, std::string> nft_of;
-    for (const auto& entry : chains_with(exempt)) {
+    for (const auto& entry : chains_with(exempt_sets_of(fence))) {
         for (const Rule& rule : entry.second.rules) nft_of[rule.code] = rule.nft;
     }
     for (auto& entry : fence.chains) {

@@ -31,6 +31,7 @@ constexpr uint32_t capacity_for(size_t elements) {
 /// Inverse of exempt_set_name(), for the names of every layout: what an earlier version left is read, narrowed until
 /// the rules are switched, then removed. nullopt: no exemption set of ours.
 std::optional<ExemptSet> parse_exempt_set_name(const std::string&);
+std::vector<ExemptSet> exempt_sets_of(const Fence&);
 SetShape exempt_shape(const ExemptSet&);
 
 /// Relays, pools, subscriber interfaces, attempts: name and shape.

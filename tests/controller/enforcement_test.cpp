@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "controller/followed_router.hpp"
+#include "rules/scenario.hpp"
 
 using namespace smtpfence;
 using namespace std::chrono_literals;
@@ -156,6 +157,81 @@ TEST_CASE("enforcement: a revocation doesn't wait for a set that the kernel has 
 
     CHECK(router.follow().revision == 3);
     CHECK(router.enforcement.applied().sets.at("exempt4_29").elements.size() == 1);
+    CHECK(router.differences() == 0);
+}
+
+namespace {
+
+/// In force: 1,000 exemptions, one of which the database knows, beside one that isn't in force yet.
+struct CrowdedRouter : Router {
+    CrowdedRouter() {
+        committed(*database, [](Change& change) { assign(change, "c2", "100.127.0.9"_p, {}, false); });
+        grant("c1");
+        grant("c2");
+        enforcement.replace_sets_from(500);
+        enforcement.take();
+        enforcement.restore(compile(many_rights(1000, now()), {}, {}), now());
+    }
+};
+
+}  // namespace
+
+TEST_CASE("enforcement: most of a large set ends with it, whatever the kernel refuses on the way") {
+    CrowdedRouter router;
+    size_t ended_at_once = 0;
+    SECTION("nothing") { ended_at_once = 999; }
+    SECTION("a second set") { router.kernel.fail_commit(0, ENOMEM); }
+    SECTION("what stays in it") { router.kernel.fail_commit(1, ENOMEM); }
+    SECTION("the step to it") { router.kernel.fail_commit(2, ENOMEM); }
+    SECTION("the first new right") {
+        router.kernel.fail_commit(4, ENOMEM);
+        ended_at_once = 999;
+    }
+    try {
+        router.follow();
+    } catch (const KernelError&) {
+        CHECK_FALSE(router.exempt("100.64.1.9"));
+        CHECK_FALSE(router.exempt("100.127.0.9"));
+        router.follow();
+    }
+    CHECK(router.ended_at_once() == ended_at_once);
+    CHECK(router.exempt("100.64.3.7"));
+    CHECK(router.exempt("100.127.0.9"));
+    CHECK(router.differences() == 0);
+    CHECK(router.enforcement.applied() == router.kernel.read());
+}
+
+TEST_CASE("enforcement: what stays of a large set is what the kernel holds of it, not what it was taken for") {
+    CrowdedRouter router;
+    const Fence expected = router.kernel.read();
+    router.kernel.meddle([](Fence& table) {
+        Elements& elements = table.sets.at("exempt4_32").elements;
+        elements.erase(to_key("100.64.3.7"_p));  // stays
+        elements.emplace(to_key("198.51.100.9"_p), Held{});
+    });
+    router.kernel.foreign_commits();  // while no service heard of it
+    Enforcement again(router.kernel, {});
+    again.replace_sets_from(500);
+    again.take(expected, Comparison::numbers);
+    again.ask_before_writing();
+    again.follow(*router.database, now());
+    CHECK(router.ended_at_once() == 999);
+    CHECK(router.differences() == 0);
+    CHECK(again.applied() == router.kernel.read());
+}
+
+TEST_CASE("enforcement: most of a large set ends while others commit") {
+    CrowdedRouter router;
+    SECTION("to their own table") {
+        router.kernel.interfere([](Fence&) {});
+    }
+    SECTION("to ours") {
+        router.kernel.interfere([](Fence& table) { table.chains.at("outbound").rules.clear(); });
+    }
+    router.follow();
+    router.enforcement.verify(now(), true);
+    CHECK_FALSE(router.exempt("100.64.1.9"));
+    CHECK(router.exempt("100.127.0.9"));
     CHECK(router.differences() == 0);
 }
 

@@ -18,9 +18,16 @@ struct Walk {
     std::mt19937 random{seed};
     Router router;
 
-    Walk() { router.enforcement.take(); }
+    Walk() {
+        router.enforcement.replace_sets_from(2);
+        router.enforcement.take();
+    }
     int pick(int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); }
 };
+
+void revoke_if_known(Change& change, const std::string& customer) {
+    if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+}
 
 }  // namespace
 
@@ -50,10 +57,10 @@ TEST_CASE("enforcement: while rights end, following step by step ends where a fu
                         release(change, prefix);
                         break;
                     case 3:
-                        if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                        revoke_if_known(change, customer);
                         break;
                     default:
-                        if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                        revoke_if_known(change, customer);
                         grant_exemption(change, {customer, "walk", {}, {}, {}, soon()});
                 }
             });
@@ -94,7 +101,7 @@ TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
                     grant_exemption(change, {customer, "walk", {}, {}, 3600s, {}});
                     break;
                 case 5:
-                    if (customer_exists(change.database(), customer)) revoke_exemption(change, customer, "walk");
+                    revoke_if_known(change, customer);
                     break;
                 case 6:
                     if (pool_of(change.database(), "100.64.1.0/24"_p)->prefix.length() == 24) {
@@ -108,6 +115,12 @@ TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
             }
         };
         for (int writes = walk.pick(4); writes >= 0; --writes) committed(*router.database, write);
+        if (walk.pick(5) == 0) {
+            router.enforcement.compare_all();
+            committed(*router.database, [](Change& change) {
+                for (int number = 0; number < 6; ++number) revoke_if_known(change, "c" + std::to_string(number));
+            });
+        }
         if (walk.pick(20) == 0) router.kernel.meddle([](Fence& table) { table.sets["pool4"].elements.clear(); });
         if (walk.pick(20) == 0) router.kernel.fail_commit(0, ENOMEM);
         for (int attempt = 0; attempt < 3; ++attempt) {
@@ -122,4 +135,5 @@ TEST_CASE("enforcement: following step by step ends where a fresh start ends") {
         REQUIRE(router.differences() == 0);
         REQUIRE(difference(router.enforcement.applied(), router.kernel.read(), now()).empty());
     }
+    CHECK(router.ended_at_once() > 0);
 }

@@ -36,6 +36,16 @@ struct Router {
         const Fence actual = kernel.read();
         return difference(actual, compile(read_policy(*database, time), {}, actual), time).size();
     }
+    /// How many exemptions went with their set.
+    size_t ended_at_once() const {
+        size_t count = 0;
+        for (const Transaction& transaction : kernel.commits) {
+            for (const Operation& operation : transaction.operations) {
+                if (const auto* gone = std::get_if<DeleteSet>(&operation)) count += gone->ended.size();
+            }
+        }
+        return count;
+    }
     /// Rights go by a clock that somebody set: what the kernel counts down goes on as before.
     void set_clock(Seconds step) { kernel.set_clock(kernel.clock_told() + step); }
     bool exempt(const char* prefix) {

@@ -1,7 +1,6 @@
 """A table that nobody owns is flushed under the service, as on kernels without owner flags: how long the hole is, as
 SYNs see it, and that everything comes back."""
 
-import os
 import re
 import threading
 import time
@@ -53,16 +52,6 @@ class Healing(ServiceCase):
         super().setUp()
         self.network.router.nft("add", "table", "inet", "smtpfence")  # can't gain an owner from then on
 
-    def exempt(self, count):
-        records = os.path.join(self.service.directory, "records.jsonl")
-        with open(records, "w", encoding="ascii") as file:
-            for number in range(count):
-                high, low = divmod(number, 250)
-                higher, high = divmod(high, 250)
-                file.write(f'{{"op":"assign","customer":"bulk{number}","prefix":"100.{80 + higher}.{high}.{low + 1}"}}\n'
-                           f'{{"op":"exempt","customer":"bulk{number}","reason":"mail server"}}\n')
-        self.service.command("import", records, "--format", "jsonl", "--confirm")
-
     def table(self):
         """What the table holds, in no order (a set that was made anew lists its elements in another one), and without
         the comment that setUp's table lacks."""
@@ -87,7 +76,7 @@ class Healing(ServiceCase):
         self.assertRegex(self.service.journal()[said:], NAMED)
 
     def hole(self, count):
-        self.exempt(count)
+        self.service.import_bulk(range(count))
         self.service.start()
         before, drift = self.settled_table(), self.drift()
         with Flood(self) as flood:

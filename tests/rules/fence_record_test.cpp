@@ -91,6 +91,8 @@ TEST_CASE("fence_record: only what is given to customers may reach the disk late
     CHECK(narrows({{DeleteElements{"exempt4_32", one}, AddElements{"exempt4_32", one}}}));
     CHECK(narrows({{AddElements{"pool4", one}}}));
     CHECK(narrows({{DeleteElements{"relay4", one}}}));
+    CHECK(narrows({{DeleteSet{"exempt4_32", one}}}));
+    CHECK_FALSE(narrows({{DeleteSet{"exempt4_32"}}}));
     CHECK_FALSE(narrows({{AddSet{"exempt4_32", {}}}}));
 }
 

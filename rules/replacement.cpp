@@ -1,0 +1,95 @@
+// Exemption sets of which most goes, made anew with what stays.
+
+#include <algorithm>
+
+#include "rules/element_changes.hpp"
+#include "rules/layout.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+struct Parting {
+    ElementList stays, goes;
+};
+
+/// nullopt: not worth a new set.
+std::optional<Parting> part(const Elements& have, const Elements& want, Instant now, size_t least) {
+    if (have.size() < least) return std::nullopt;
+    Parting parting;
+    auto wanted = want.begin();  // both stand in the same order
+    for (const auto& [key, held] : have) {
+        if (over(held, now)) continue;
+        while (wanted != want.end() && wanted->first < key) ++wanted;
+        if (wanted == want.end() || wanted->first != key || over(wanted->second, now)) {
+            parting.goes.emplace_back(key, held);
+            continue;
+        }
+        parting.stays.emplace_back(key, Held{{}, std::min(held.until, wanted->second.until)});
+        if (3 * parting.stays.size() > have.size()) return std::nullopt;
+    }
+    if (parting.goes.size() < std::max(least, 2 * parting.stays.size())) return std::nullopt;
+    return parting;
+}
+
+bool same_kind(const ExemptSet& a, const ExemptSet& b) { return a.family == b.family && a.length == b.length; }
+
+/// The set that holds in `desired` what `set` holds now, by a name that differs from its own.
+std::optional<ExemptSet> successor_of(const ExemptSet& set, const Fence& desired) {
+    const auto name = exempt_set_of(desired, Prefix(set.family, {}, set.length));
+    if (!name) return std::nullopt;
+    ExemptSet successor = parse_exempt_set_name(*name).value();
+    if (successor != set) return successor;
+    successor.capacity = capacity_for(desired.sets.at(*name).elements.size());
+    if (successor == set) successor.capacity *= 2;
+    return successor;
+}
+
+std::string name_of(const ExemptSet& set) { return exempt_set_name(set.family, set.length, set.capacity); }
+
+}  // namespace
+
+Replacement replacement(const Fence& actual, const Fence& desired, Instant now, size_t least) {
+    Replacement result;
+    const std::vector<ExemptSet> sets = exempt_sets_of(actual);
+    if (actual.chains != chains_with(sets)) return result;
+    std::vector<ExemptSet> after;
+    std::vector<Transaction>& all = result.changes.transactions;
+    Transaction deletion;
+    for (const ExemptSet& set : sets) {
+        after.push_back(set);
+        if (std::count_if(sets.begin(), sets.end(), [&](const auto& other) { return same_kind(set, other); }) > 1)
+            continue;
+        const auto successor = successor_of(set, desired);
+        if (!successor) continue;
+        const std::string name = name_of(set), next = name_of(*successor);
+        const auto wanted = desired.sets.find(desired.sets.contains(name) ? name : next);
+        auto parting = part(actual.sets.at(name).elements, wanted->second.elements, now, least);
+        if (!parting) continue;
+        after.back() = *successor;
+        result.successors[name] = next;
+        all.push_back({{AddSet{next, exempt_shape(*successor)}}});
+        append_chunks(all, next, {}, std::move(parting->stays));
+        deletion.operations.emplace_back(DeleteSet{name, std::move(parting->goes)});
+    }
+    if (deletion.operations.empty()) return result;
+    Transaction& last = all.emplace_back();
+    for (auto& [name, chain] : chains_with(after)) {
+        if (actual.chains.at(name) != chain) last.operations.emplace_back(ReplaceRules{name, chain.rules});
+    }
+    std::move(deletion.operations.begin(), deletion.operations.end(), std::back_inserter(last.operations));
+    return result;
+}
+
+void adopt(const std::map<std::string, std::string>& successors, Fence& desired) {
+    for (const auto& [name, successor] : successors) {
+        auto set = desired.sets.extract(name);
+        if (set.empty()) continue;  // it was to grow in any case
+        set.key() = successor;
+        set.mapped().shape = exempt_shape(parse_exempt_set_name(successor).value());
+        desired.sets.insert(std::move(set));
+    }
+    desired.chains = chains_with(exempt_sets_of(desired));
+}
+
+}  // namespace smtpfence
