@@ -18,14 +18,14 @@ bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
     astray_ = false;
     if (news) require_schema(*session_);  // a newer program may have migrated it meanwhile
     if (news) {
-        recheck_ = rechecks.size();
+        pause_ = {};
     } else if (woken_) {
-        recheck_ = 0;
-    } else if (recheck_ < rechecks.size() && t >= recheck_at_) {
-        ++recheck_;
+        pause_ = first_pause;
+    } else if (t >= recheck_at_) {
+        pause_ = 2 * pause_ > longest_pause ? Steady::duration{} : 2 * pause_;
     }
     woken_ = false;
-    if (recheck_ < rechecks.size()) recheck_at_ = t + rechecks[recheck_];
+    recheck_at_ = t + pause_;
     if (t >= next_poll_) {
         next_poll_ = t + poll_;
         news = news || held != current_revision(*session_);
@@ -37,7 +37,7 @@ void Follower::failed(Steady::time_point t) {
     if (!astray_) session_.reset();
     retry_.failed(t);
     woken_ = false;
-    recheck_ = rechecks.size();
+    pause_ = {};
 }
 
 void Follower::use(const std::string& url, std::unique_ptr<Database> session, Seconds poll) {
@@ -56,7 +56,7 @@ void Follower::hurry(Seconds poll) {
 
 Steady::time_point Follower::next(Steady::time_point t) const {
     if (!retry_.due(t)) return retry_.at();
-    return recheck_ < rechecks.size() ? std::min(recheck_at_, next_poll_) : next_poll_;
+    return pause_ > Steady::duration{} ? std::min(recheck_at_, next_poll_) : next_poll_;
 }
 
 }  // namespace smtpfence

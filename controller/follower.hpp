@@ -12,7 +12,6 @@
 //   }
 //   poll(follower.descriptor(), until follower.next())  // readable: follower.wake()
 
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,11 +54,10 @@ public:
     Steady::time_point next(Steady::time_point) const;
 
 private:
-    /// inotify's event comes before the commit is visible, so after one the database is asked again at these distances.
-    static constexpr std::array<Steady::duration, 7> rechecks{
-        std::chrono::microseconds(100), std::chrono::microseconds(300), std::chrono::milliseconds(1),
-        std::chrono::milliseconds(3),   std::chrono::milliseconds(10),  std::chrono::milliseconds(30),
-        std::chrono::milliseconds(100)};
+    /// inotify's event comes before the commit is visible, by as long as the disk takes to have it. After one the
+    /// database is asked again, after pauses that double, so that a commit is seen when it has taken twice its time.
+    static constexpr Steady::duration first_pause = std::chrono::microseconds(100),
+                                      longest_pause = std::chrono::seconds(10);
 
     std::string url_;
     Seconds poll_;
@@ -67,7 +65,7 @@ private:
     bool fresh_ = false;   ///< opened, not looked at
     bool astray_ = false;  ///< the path holds no file that the session could go on with; it watches for one
     bool woken_ = false;
-    size_t recheck_ = rechecks.size();
+    Steady::duration pause_{};  ///< until it is asked again; 0: it isn't
     Steady::time_point recheck_at_{}, next_poll_{};
     Retry retry_{std::chrono::seconds(1), std::chrono::seconds(10)};
 };
