@@ -296,7 +296,7 @@ TEST_CASE("kernel: objects of our names but of another kind are made anew") {
 }
 
 TEST_CASE("kernel: 100,000 exemptions are loaded and read back") {
-    const Stage kernel(EACH_KERNEL);
+    const Stage kernel(GENERATE("real", "real as an old one"));  // the model copies its table for each transaction
     kernel->take();
     const Fence desired = compile(many_rights(100'000, now()), {}, {});
     bring(*kernel, desired);

@@ -158,10 +158,9 @@ Fence ModelKernel::read_outline() {
 }
 
 std::optional<std::pair<Key, Held>> ModelKernel::find(const std::string& set, const Key& address) {
-    Fence copy;
-    if (const auto found = table_.sets.find(set); found != table_.sets.end()) copy.sets.insert(*found);
-    forget_ended(copy);
-    return lookup_in(copy)(set, address);
+    auto element = lookup_in(table_)(set, address);
+    if (element && table_.sets.at(set).shape.timeouts && element->second.until <= clock) element.reset();
+    return element;
 }
 
 std::vector<Counted> ModelKernel::counted(const std::string& set) {
