@@ -11,7 +11,8 @@ from packet_case import tcp
 from service_test import ServiceCase
 
 MANY = 101_000  # more than 100,000 of which go, so that the set is made anew
-LEAVER, NEWCOMER = "100.64.60.1", "100.64.60.2"
+# What is new is written in order: the newcomer comes behind all the others, so that a round falls between.
+LEAVER, NEWCOMER = "100.64.60.1", "100.127.0.1"
 
 
 class Turnover:
