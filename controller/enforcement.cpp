@@ -21,6 +21,14 @@ bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code !
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
+/// With those that ended lately.
+size_t exemptions(const Fence& fence) {
+    size_t elements = 0;
+    for (const auto& [name, set] : fence.sets)
+        elements += parse_exempt_set_name(name) ? set.elements.size() + set.ended : 0;
+    return elements;
+}
+
 std::string mark_of(const std::string& revision_mark) {
     Digest digest;
     digest.add(revision_mark);
@@ -111,6 +119,7 @@ void Enforcement::take(const Fence& expected, Comparison comparison) {
     kernel_.listen();
     generation_ = kernel_.generation();
     applied_ = kernel_.read(expected, comparison);
+    ended_ += exemptions(expected) - std::min(exemptions(expected), exemptions(applied_));
     sweep_ = comparison == Comparison::numbers ? std::optional(Position{}) : std::nullopt;
     asks_first_ = false;
     touched_ = {};
@@ -346,6 +355,7 @@ std::optional<Instant> Enforcement::next_end() const {
 }
 
 size_t Enforcement::expire(Instant now) {
+    uncollected(now);
     if (now < next_end_) return 0;
     Transaction transaction;
     size_t ended = 0;
@@ -360,7 +370,7 @@ size_t Enforcement::expire(Instant now) {
     }
     if (ended > 0) {
         commit(Changes{{std::move(transaction)}});
-        last_expiry_ = now;
+        ended_ += ended;
     }
     refresh_next_end();
     return ended;

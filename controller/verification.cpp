@@ -9,10 +9,6 @@ namespace smtpfence {
 
 namespace {
 
-/// What ends within these may have ended in the kernel already; both count in seconds.
-constexpr Seconds ending{2};
-/// For so long the kernel may count elements that have ended.
-constexpr Seconds collecting{10};
 constexpr size_t asked_at_once = 1000;
 
 std::vector<std::string> deleted_sets(const Changes& changes) {
@@ -224,9 +220,20 @@ size_t Enforcement::heal_surplus(Instant now) {
 
 /// Whether the kernel counts more than it should hold.
 bool Enforcement::in_surplus(const std::string& set, Instant now) {
-    if (now - last_expiry_ <= collecting) return false;
     const auto count = kernel_.count(set);
-    return count && *count > applied_.sets[set].elements.size();
+    return count && *count > applied_.sets[set].elements.size() + uncollected(now);
+}
+
+/// How many elements ended by themselves that the kernel counts as long as it has not collected them: those of the last
+/// two periods, at most.
+size_t Enforcement::uncollected(Instant now) {
+    Seconds period{10};
+    for (const auto& entry : applied_.sets) period = std::max(period, collected_every(entry.second.shape) + ending);
+    if (now < ended_since_ || now - ended_since_ > period) {
+        ended_before_ = std::exchange(ended_, 0);
+        ended_since_ = now;
+    }
+    return ended_ + ended_before_;
 }
 
 }  // namespace smtpfence

@@ -321,6 +321,22 @@ SetShape exempt_shape(const ExemptSet& set) {
     return shape;
 }
 
+Seconds collected_every(const SetShape& shape) {
+    constexpr uint32_t walked_in_a_second = 1 << 17;
+    return shape.timeouts ? std::max(collected_by_default, Seconds{shape.size / walked_in_a_second})
+                          : collected_by_default;
+}
+
+size_t take_out_ended(Elements& elements, Instant now, Seconds collected) {
+    size_t lately = 0;
+    erase_if(elements, [&](const auto& element) {
+        const Instant until = element.second.until;
+        if (until <= now && now - until <= collected + ending) ++lately;
+        return until <= now;
+    });
+    return lately;
+}
+
 const std::map<std::string, SetShape>& fixed_sets() {
     static const std::map<std::string, SetShape> sets = [] {
         std::map<std::string, SetShape> result;

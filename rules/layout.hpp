@@ -34,6 +34,17 @@ std::optional<ExemptSet> parse_exempt_set_name(const std::string&);
 std::vector<ExemptSet> exempt_sets_of(const Fence&);
 SetShape exempt_shape(const ExemptSet&);
 
+/// How often the kernel collects what has ended in a set of elements with timeouts, when nobody says anything else.
+inline constexpr Seconds collected_by_default{1};
+/// How often it shall in this one. It walks through all of the set, on a core that does nothing else meanwhile, and so
+/// does that the less often the larger the set is: the same share of the time at any size.
+Seconds collected_every(const SetShape&);
+/// What ends within these may have ended: whoever compares ends counts in seconds, as the kernel does not.
+inline constexpr Seconds ending{2};
+/// Takes out of `elements` what is over at `now`. Returns how much of it ended so lately that a kernel which collects
+/// that often may still count it.
+size_t take_out_ended(Elements& elements, Instant now, Seconds collected);
+
 /// Relays, pools, subscriber interfaces, attempts: name and shape.
 const std::map<std::string, SetShape>& fixed_sets();
 

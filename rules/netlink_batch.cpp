@@ -164,6 +164,8 @@ void NetlinkBatch::create_set(const std::string& table, const std::string& name,
     if (shape.timeout != Seconds{0}) {
         messages_.put_u64(NFTA_SET_TIMEOUT, static_cast<uint64_t>(shape.timeout.count()) * 1000);
     }
+    if (const Seconds every = collected_every(shape); every != collected_by_default)
+        messages_.put_u32(NFTA_SET_GC_INTERVAL, static_cast<uint32_t>(every.count()) * 1000);
     messages_.put(NFTA_SET_USERDATA, user_data);
     if (shape.dynamic) {
         const size_t expression = messages_.nest(NFTA_SET_EXPR);

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
-constexpr int collecting = 24;         // pauses: the kernel collects what has ended every second
+constexpr int collecting = 24;         // pauses: the kernel collects what has ended every second, in sets of some size
 constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
 constexpr uint16_t set_count = 20;     // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
@@ -117,21 +117,21 @@ std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string
     return found;
 }
 
-/// Whether the set has `elements` elements, after `waits` pauses at most: what has ended is counted until the kernel
-/// collects it.
-bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, int waits) {
+/// Whether the set has `elements` elements, after `waits` pauses at most. What has ended is counted until the kernel
+/// collects it: `ended` more are no difference.
+bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, size_t ended, int waits) {
     for (int counting = 0;; ++counting) {
         const auto counted = element_count(socket, name).elements;
-        if (counted == elements) return true;
+        if (counted && *counted >= elements && *counted - elements <= ended) return true;
         if (!counted || *counted < elements || counting == waits) return false;
         std::this_thread::sleep_for(reading_pause);
     }
 }
 
 /// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
-bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparison, Elements& expected) {
+bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparison, Elements& expected, size_t ended) {
     if (expected.empty() || !element_count(socket, name).elements) return false;
-    if (comparison == Comparison::numbers && counts(socket, name, expected.size(), collecting)) return true;
+    if (comparison == Comparison::numbers && counts(socket, name, expected.size(), ended, collecting)) return true;
     std::vector<Key> keys;
     for (auto element = expected.begin(); element != expected.end();) {
         keys.clear();
@@ -142,28 +142,32 @@ bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparis
                 element->second = *held;
                 ++element;
             } else {
+                if (element->second.until - to_instant(socket.milliseconds_now() / 1000) <= ending) ++ended;
                 element = expected.erase(element);
             }
         }
     }
-    return counts(socket, name, expected.size(), most_readings);
+    return counts(socket, name, expected.size(), ended, most_readings);
 }
 
 /// `expected`: what another reading, or a commit, says of this set.
-bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Elements expected, Comparison comparison,
+bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Set expected, Comparison comparison,
                Set& set) {
-    if (!counting || !confirm(socket, name, comparison, expected)) return dump_hash(socket, name, counting, set);
-    set.elements = std::move(expected);
+    const Instant now = to_instant(socket.milliseconds_now() / 1000);
+    const size_t ended = expected.ended + take_out_ended(expected.elements, now, collected_every(set.shape));
+    if (!counting || !confirm(socket, name, comparison, expected.elements, ended))
+        return dump_hash(socket, name, counting, set);
+    set.elements = std::move(expected.elements);
     return true;
 }
 
 /// Taken out of `expected`, from whichever of its sets holds that kind.
-Elements expected_elements(Fence& expected, const std::string& name) {
+Set expected_set(Fence& expected, const std::string& name) {
     const auto kind = parse_exempt_set_name(name);
     for (auto& [other, set] : expected.sets) {
         const auto exempt = parse_exempt_set_name(other);
         if (!kind || !exempt || exempt->family != kind->family || exempt->length != kind->length) continue;
-        if (!set.elements.empty()) return std::move(set.elements);
+        if (!set.elements.empty()) return std::move(set);
     }
     return {};
 }
@@ -172,7 +176,7 @@ bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting
                    Comparison comparison, Set& set) {
     if (set.shape.dynamic) return true;
     if (set.shape.interval) return read_intervals(socket, name, set);
-    return read_hash(socket, name, counting, expected_elements(expected, name), comparison, set);
+    return read_hash(socket, name, counting, expected_set(expected, name), comparison, set);
 }
 
 std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected,

@@ -48,6 +48,8 @@ std::vector<std::string> shape_lines(const SetShape& shape) {
     if (!flags.empty()) lines.push_back(flags);
     if (shape.dynamic) lines.emplace_back("counter");
     if (shape.timeout != Seconds{0}) lines.push_back("timeout " + nft_duration(shape.timeout));
+    if (const Seconds every = collected_every(shape); every != collected_by_default)
+        lines.push_back("gc-interval " + nft_duration(every));
     return lines;
 }
 

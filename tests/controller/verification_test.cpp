@@ -144,6 +144,31 @@ TEST_CASE("verification: a sweep compares a few exemptions at a time, while othe
     CHECK(router.exempt("100.64.3.7"));
 }
 
+TEST_CASE("verification: what ended may be counted for a while, and hides no more than that") {
+    ExemptRouter router;
+    router.kernel.owned_by_us = true;  // so that nothing but the sweep looks
+    const Instant end = router.enforcement.next_end().value();
+    REQUIRE(router.enforcement.expire(end) == 2);
+    const auto slip_in = [&](uint8_t addresses) {
+        router.kernel.meddle([&](Fence& table) {
+            for (uint8_t host = 1; host <= addresses; ++host)
+                table.sets.at("exempt4_32")
+                    .elements.emplace(to_key(Prefix(Family::v4, {100, 64, 8, host}, 32)), Held{});
+        });
+    };
+    const auto swept = [&](Instant time) {
+        size_t healed = router.enforcement.verify(time, true);
+        while (router.enforcement.sweeping()) healed += router.enforcement.sweep(time, 100);
+        return healed;
+    };
+    slip_in(3);
+    CHECK(swept(end) == 3);
+    slip_in(2);
+    CHECK(swept(end + Seconds{1}) == 0);
+    CHECK(swept(end + Seconds{11}) == 0);
+    CHECK(swept(end + Seconds{22}) == 2);
+}
+
 TEST_CASE("verification: a commit of somebody else in the middle loses nothing") {
     Router router;
     router.enforcement.guard().set_limits({100, 100, {}});

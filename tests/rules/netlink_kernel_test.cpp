@@ -8,17 +8,13 @@
 #include <catch2/catch.hpp>
 #include <cerrno>
 
-#include "rules/network.hpp"
+#include "rules/layout.hpp"
 #include "rules/scenario.hpp"
+#include "rules/stage.hpp"
 
 using namespace smtpfence;
 
 namespace {
-
-void bring(Kernel& kernel, const Fence& desired) {
-    for (const Transaction& transaction : difference(kernel.read(), desired, now()).transactions)
-        kernel.commit(transaction);
-}
 
 std::string listing() { return without_table_flags(nft({"list", "table", "inet", "smtpfence"})); }
 
@@ -94,6 +90,63 @@ TEST_CASE("netlink_kernel: our batch and our text loaded by nft list the same") 
         CHECK(sorted(without_timeouts(ours)) == sorted(without_timeouts(theirs)));
         CHECK(sorted(without_timeouts(ours)) == sorted(without_timeouts(nft_text(fence, time))));
     }
+}
+
+namespace {
+
+constexpr ExemptSet for_a_million{Family::v4, 32, 2'097'152};
+
+/// No rights yet, in a set that is made for a million.
+Fence large_fence() {
+    Fence fence = compile({}, {}, {});
+    fence.sets.erase("exempt4_32");
+    fence.sets[exempt_set_name(for_a_million.family, for_a_million.length, for_a_million.capacity)].shape =
+        exempt_shape(for_a_million);
+    fence.chains = chains_with(exempt_sets_of(fence));
+    return fence;
+}
+
+}  // namespace
+
+TEST_CASE("netlink_kernel: what ended in a large set is collected seldom") {
+    const FreshNetwork network;
+    NetlinkKernel kernel;
+    kernel.take();
+    bring(kernel, large_fence());
+    const std::string listed = listing();
+    CHECK(listed.find("size 2097152\n\t\tflags timeout\n\t\tgc-interval 16s\n") != std::string::npos);
+    CHECK(listed.find("gc-interval") == listed.rfind("gc-interval"));
+    CHECK(sorted(without_timeouts(listed)) == sorted(without_timeouts(nft_text(large_fence(), now()))));
+    CHECK(left_to_do(kernel.read(), large_fence()) == "");
+}
+
+TEST_CASE("netlink_kernel: what ended and was not collected yet makes no set larger than expected, others do") {
+    const FreshNetwork network;
+    NetlinkKernel kernel;
+    kernel.take();
+    Fence desired = large_fence();
+    Set& set = desired.sets.at("exempt4_32_2097152");
+    for (const char* const address : {"192.0.2.1", "192.0.2.2", "192.0.2.3"}) set.elements[line(address)] = {};
+    set.elements[line("192.0.2.2")].until = now() + Seconds{1};
+    bring(kernel, desired);
+    std::this_thread::sleep_for(Seconds{2});
+    const auto read = [&](Comparison comparison) {
+        return kernel.read(desired, comparison).sets.at("exempt4_32_2097152").elements;
+    };
+    const auto counted = kernel.count("exempt4_32_2097152");
+    REQUIRE((!counted || *counted == 3));
+    const Elements there = {{line("192.0.2.1"), Held{}}, {line("192.0.2.3"), Held{}}};
+    CHECK(read(Comparison::keys) == there);
+    CHECK(read(Comparison::numbers) == there);
+    set.elements.erase(line("192.0.2.1"));
+    set.elements.emplace(line("192.0.2.9"), Held{});
+    CHECK(read(Comparison::numbers).contains(line("192.0.2.9")) == counted.has_value());
+    set.elements.erase(line("192.0.2.2"));
+    CHECK(read(Comparison::numbers) == there);
+    set.ended = 1;  // as a record tells it
+    CHECK(read(Comparison::numbers).contains(line("192.0.2.9")) == counted.has_value());
+    set.elements.erase(line("192.0.2.9"));
+    CHECK(read(Comparison::numbers) == there);
 }
 
 TEST_CASE("netlink_kernel: the listing loads elsewhere and lists the same") {
