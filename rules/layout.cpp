@@ -322,9 +322,9 @@ SetShape exempt_shape(const ExemptSet& set) {
 }
 
 Seconds collected_every(const SetShape& shape) {
-    constexpr uint32_t walked_in_a_second = 1 << 17;
-    return shape.timeouts ? std::max(collected_by_default, Seconds{shape.size / walked_in_a_second})
-                          : collected_by_default;
+    constexpr uint32_t walked_in_a_second = 1 << 15;
+    return shape.timeouts && !shape.dynamic ? std::max(collected_by_default, Seconds{shape.size / walked_in_a_second})
+                                            : collected_by_default;
 }
 
 size_t take_out_ended(Elements& elements, Instant now, Seconds collected) {
