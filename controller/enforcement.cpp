@@ -25,7 +25,7 @@ bool closes(Action action) { return action == Action::drop || action == Action::
 size_t exemptions(const Fence& fence) {
     size_t elements = 0;
     for (const auto& [name, set] : fence.sets)
-        elements += parse_exempt_set_name(name) ? set.elements.size() + set.ended : 0;
+        elements += parse_exempt_set_name(name) ? set.elements.size() + set.ended.size() : 0;
     return elements;
 }
 

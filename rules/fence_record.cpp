@@ -202,12 +202,12 @@ Fence FenceReader::fence(Instant now) && {
         }
         ExemptSet sized = *kind;
         sized.capacity = capacity_for(set.elements.size());
-        const size_t ended = take_out_ended(set.elements, now, collected_every(exempt_shape(sized)));
+        Elements ended = take_out_ended(set.elements, now, collected_every(exempt_shape(sized)));
         whole.sets.erase(name);
         Set& filled = whole.sets[exempt_set_name(sized.family, sized.length, sized.capacity)];
         filled.shape = exempt_shape(sized);
         filled.elements = std::move(set.elements);
-        filled.ended = ended;
+        filled.ended = std::move(ended);
     }
     whole.chains = chains_with(exempt_sets_of(whole));
     return whole;

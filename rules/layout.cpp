@@ -327,11 +327,11 @@ Seconds collected_every(const SetShape& shape) {
                                             : collected_by_default;
 }
 
-size_t take_out_ended(Elements& elements, Instant now, Seconds collected) {
-    size_t lately = 0;
+Elements take_out_ended(Elements& elements, Instant now, Seconds collected) {
+    Elements lately;
     erase_if(elements, [&](const auto& element) {
         const Instant until = element.second.until;
-        if (until <= now && now - until <= collected + ending) ++lately;
+        if (until <= now && now - until <= collected + ending) lately.insert(element);
         return until <= now;
     });
     return lately;

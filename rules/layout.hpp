@@ -41,9 +41,9 @@ inline constexpr Seconds collected_by_default{1};
 Seconds collected_every(const SetShape&);
 /// What ends within these may have ended: whoever compares ends counts in seconds, as the kernel does not.
 inline constexpr Seconds ending{2};
-/// Takes out of `elements` what is over at `now`. Returns how much of it ended so lately that a kernel which collects
-/// that often may still count it.
-size_t take_out_ended(Elements& elements, Instant now, Seconds collected);
+/// Takes out of `elements` what is over at `now`. Returns what of it ended so lately that a kernel which collects that
+/// often may still count it.
+Elements take_out_ended(Elements& elements, Instant now, Seconds collected);
 
 /// Relays, pools, subscriber interfaces, attempts: name and shape.
 const std::map<std::string, SetShape>& fixed_sets();

@@ -128,35 +128,47 @@ bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, siz
     }
 }
 
-/// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
-bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparison, Elements& expected, size_t ended) {
-    if (expected.empty() || !element_count(socket, name).elements) return false;
-    if (comparison == Comparison::numbers && counts(socket, name, expected.size(), ended, collecting)) return true;
+/// Leaves in `elements` what is there, as it is. Returns what is not.
+Elements take_out_missing(NetlinkSocket& socket, const std::string& name, Elements& elements) {
+    Elements missing;
     std::vector<Key> keys;
-    for (auto element = expected.begin(); element != expected.end();) {
+    for (auto element = elements.begin(); element != elements.end();) {
         keys.clear();
-        for (auto next = element; next != expected.end() && keys.size() < asked_at_once; ++next)
+        for (auto next = element; next != elements.end() && keys.size() < asked_at_once; ++next)
             keys.push_back(next->first);
         for (const std::optional<Held>& held : held_elements(socket, name, keys)) {
             if (held) {
                 element->second = *held;
                 ++element;
             } else {
-                if (element->second.until - to_instant(socket.milliseconds_now() / 1000) <= ending) ++ended;
-                element = expected.erase(element);
+                missing.insert(*element);
+                element = elements.erase(element);
             }
         }
     }
-    return counts(socket, name, expected.size(), ended, most_readings);
+    return missing;
+}
+
+/// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
+bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparison, Set& expected) {
+    if (expected.elements.empty() || !element_count(socket, name).elements) return false;
+    size_t ended = take_out_missing(socket, name, expected.ended).size();
+    expected.elements.merge(expected.ended);  // what should have ended and did not
+    if (comparison == Comparison::numbers && counts(socket, name, expected.elements.size(), ended, collecting))
+        return true;
+    const Elements missing = take_out_missing(socket, name, expected.elements);
+    const Instant now = to_instant(socket.milliseconds_now() / 1000);
+    ended += static_cast<size_t>(std::count_if(
+        missing.begin(), missing.end(), [&](const auto& element) { return element.second.until - now <= ending; }));
+    return counts(socket, name, expected.elements.size(), ended, most_readings);
 }
 
 /// `expected`: what another reading, or a commit, says of this set.
 bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Set expected, Comparison comparison,
                Set& set) {
     const Instant now = to_instant(socket.milliseconds_now() / 1000);
-    const size_t ended = expected.ended + take_out_ended(expected.elements, now, collected_every(set.shape));
-    if (!counting || !confirm(socket, name, comparison, expected.elements, ended))
-        return dump_hash(socket, name, counting, set);
+    expected.ended.merge(take_out_ended(expected.elements, now, collected_every(set.shape)));
+    if (!counting || !confirm(socket, name, comparison, expected)) return dump_hash(socket, name, counting, set);
     set.elements = std::move(expected.elements);
     return true;
 }

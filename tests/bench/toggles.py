@@ -12,6 +12,7 @@ from rows import percentile
 def toggles(table, router, restore, turns):
     """Beside `nft add element` into a table of one set with as many elements, and `ipset add`."""
     size = router.exemptions
+    os.sync()  # a commit would wait behind what the import left to be written
     samples, _ = router.toggled(50, turns, 0.01)
     both = samples["grant"] + samples["revoke"]
     how = f"{turns} transactions 10 ms apart, the kernel asked every 30 us until it has the change"

@@ -146,8 +146,11 @@ TEST_CASE("netlink_kernel: what ended and was not collected yet makes no set lar
     CHECK(read(Comparison::numbers).contains(line("192.0.2.9")) == counted.has_value());
     set.elements.erase(line("192.0.2.2"));
     CHECK(read(Comparison::numbers) == there);
-    set.ended = 1;  // as a record tells it
+    set.ended[line("192.0.2.2")].until = now();  // as a record tells it
     CHECK(read(Comparison::numbers).contains(line("192.0.2.9")) == counted.has_value());
+    set.ended[line("192.0.2.3")].until = now();  // by the record alone
+    set.elements.erase(line("192.0.2.3"));
+    CHECK(read(Comparison::numbers).contains(line("192.0.2.3")));
     set.elements.erase(line("192.0.2.9"));
     CHECK(read(Comparison::numbers) == there);
 }
