@@ -11,7 +11,7 @@ namespace smtpfence {
 namespace {
 
 // A timer that is not armed hears nothing of the clock.
-constexpr Instant far_away{Seconds{int64_t{1} << 33}};  // in nanoseconds, 64 bits reach little farther
+constexpr Instant far_away{Seconds{int64_t{1} << 40}};
 
 }  // namespace
 
@@ -24,12 +24,9 @@ Alarm::~Alarm() { close(descriptor_); }
 
 void Alarm::set(std::optional<Instant> at) {
     itimerspec when{};
+    when.it_value.tv_sec = to_number(std::min(at.value_or(far_away), far_away));
     // A time of 0 would disarm it. ECANCELED: the clock was set since the last call; it is armed all the same.
-    using Nanoseconds = std::chrono::nanoseconds;
-    const Nanoseconds wanted = std::min(at.value_or(far_away), far_away).time_since_epoch() - lead;
-    const Nanoseconds time = std::max(wanted, Nanoseconds{1});
-    when.it_value.tv_sec = time / Seconds{1};
-    when.it_value.tv_nsec = (time % Seconds{1}).count();
+    when.it_value.tv_nsec = 1;
     timerfd_settime(descriptor_, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &when, nullptr);
 }
 

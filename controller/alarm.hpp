@@ -1,7 +1,6 @@
 #pragma once
 // A wake-up at a time of day, and when somebody set the clock: rights end by the time of day, the kernel counts down.
 
-#include <chrono>
 #include <optional>
 
 #include "subscribers/instant.hpp"
@@ -10,17 +9,13 @@ namespace smtpfence {
 
 class Alarm {
 public:
-    /// It wakes so long before the time that is set. An element that ended by itself can't be deleted, and counts until
-    /// the kernel collects it; one that is deleted just before is gone.
-    static constexpr std::chrono::milliseconds lead{150};
-
     /// Throws std::system_error.
     Alarm();
     ~Alarm();
     Alarm(const Alarm&) = delete;
     Alarm& operator=(const Alarm&) = delete;
 
-    /// Readable from `lead` before the time that was set, and at once when the clock is set.
+    /// Readable from the time that was set on, and at once when the clock is set.
     int descriptor() const { return descriptor_; }
     /// nullopt: only the setting of the clock wakes. Quiets a descriptor that is readable.
     void set(std::optional<Instant>);

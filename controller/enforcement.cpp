@@ -21,14 +21,6 @@ bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code !
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
-/// With those that ended lately.
-size_t exemptions(const Fence& fence) {
-    size_t elements = 0;
-    for (const auto& [name, set] : fence.sets)
-        elements += parse_exempt_set_name(name) ? set.elements.size() + set.ended.size() : 0;
-    return elements;
-}
-
 std::string mark_of(const std::string& revision_mark) {
     Digest digest;
     digest.add(revision_mark);
@@ -119,7 +111,7 @@ void Enforcement::take(const Fence& expected, Comparison comparison) {
     kernel_.listen();
     generation_ = kernel_.generation();
     applied_ = kernel_.read(expected, comparison);
-    ended_ += exemptions(expected) - std::min(exemptions(expected), exemptions(applied_));
+    dead_.clear();
     sweep_ = comparison == Comparison::numbers ? std::optional(Position{}) : std::nullopt;
     asks_first_ = false;
     touched_ = {};
@@ -192,7 +184,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     const Revision revision = policy.revision;
     Fence desired = compile(std::move(policy), border_, applied_);
     hold_back(database, desired, now);
-    while (asks_first_ && sweeping()) ask(desired);
+    while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);
     const Pass rest = commit(difference(applied_, std::move(desired), now));
     pass.changes += rest.changes;
@@ -355,9 +347,10 @@ std::optional<Instant> Enforcement::next_end() const {
 }
 
 size_t Enforcement::expire(Instant now) {
-    uncollected(now);
     if (now < next_end_) return 0;
     Transaction transaction;
+    std::vector<DeleteElements> gone;
+    std::vector<std::optional<uint32_t>> counted;
     size_t ended = 0;
     for (const auto& [name, set] : applied_.sets) {
         if (!set.shape.timeouts || set.shape.dynamic) continue;
@@ -365,12 +358,18 @@ size_t Enforcement::expire(Instant now) {
         for (const auto& element : set.elements) {
             if (element.second.until <= now) over.elements.push_back(element);
         }
+        if (over.elements.empty()) continue;
         ended += over.elements.size();
-        if (!over.elements.empty()) transaction.operations.emplace_back(std::move(over));
+        counted.push_back(kernel_.count(name));
+        transaction.operations.emplace_back(over);
+        gone.push_back(std::move(over));
     }
-    if (ended > 0) {
-        commit(Changes{{std::move(transaction)}});
-        ended_ += ended;
+    if (ended > 0) commit(Changes{{std::move(transaction)}});
+    for (size_t i = 0; i < gone.size(); ++i) {
+        const auto count = kernel_.count(gone[i].set);
+        // What had ended by itself could not be deleted any more.
+        if (count && counted[i] && *count + gone[i].elements.size() > *counted[i])
+            applied_.sets[gone[i].set].ended.insert(gone[i].elements.begin(), gone[i].elements.end());
     }
     refresh_next_end();
     return ended;

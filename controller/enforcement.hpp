@@ -152,12 +152,12 @@ private:
     };
     std::optional<Portion> next_portion(size_t most) const;
     void swept(const Portion&);
-    void ask(const Fence& desired);
+    void ask(const Fence& desired, Instant now);
     size_t heal_surplus(Instant now);
     size_t heal_exemptions(const std::string& set, std::span<const Key>, Instant now);
     size_t heal_by_reading(Instant now);
     bool in_surplus(const std::string& set, Instant now);
-    size_t uncollected(Instant now);
+    void note_dead();
     void refresh_next_end();
     void note_ends(const Transaction&);
     void note_revision(Database&, Revision, Instant now);
@@ -181,9 +181,8 @@ private:
         std::string set;
         std::optional<Key> behind;
     };
-    std::optional<Position> sweep_;        ///< where it goes on
-    size_t ended_ = 0, ended_before_ = 0;  ///< elements that may have ended by themselves, see uncollected()
-    Instant ended_since_{};                ///< those of ended_; those of ended_before_ until then
+    std::optional<Position> sweep_;       ///< where it goes on
+    std::map<std::string, size_t> dead_;  ///< what sets count and a dump did not show: it ended, nobody knows when
     size_t replaced_from_ = 100'000;
     bool compare_all_ = true;
     bool asks_first_ = false;  ///< the sweep ends before anything is written, and corrects applied_ instead

@@ -11,6 +11,15 @@ namespace {
 
 constexpr size_t asked_at_once = 1000;
 
+/// Of what ended, the kernel collects what was over when its walk began.
+void forget_oldest(Elements& ended, size_t number) {
+    std::vector<std::pair<Instant, Key>> by_end;
+    for (const auto& [key, held] : ended) by_end.emplace_back(held.until, key);
+    std::sort(by_end.begin(), by_end.end());
+    by_end.resize(std::min(number, by_end.size()));
+    for (const auto& oldest : by_end) ended.erase(oldest.second);
+}
+
 std::vector<std::string> deleted_sets(const Changes& changes) {
     std::vector<std::string> names;
     for (const Transaction& transaction : changes.transactions) {
@@ -104,6 +113,7 @@ size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant no
     bool unknown = false;
     for (const std::string& name : kept) {
         applied_.sets[name].elements = std::move(expected.sets[name].elements);
+        applied_.sets[name].ended = std::move(expected.sets[name].ended);
         unknown = unknown || remade.contains(name);
     }
     if (unknown) healed += heal_by_reading(now);
@@ -144,7 +154,12 @@ size_t Enforcement::heal_exemptions(const std::string& name, std::span<const Key
 
 size_t Enforcement::heal_by_reading(Instant now) {
     const Fence actual = kernel_.read(applied_);
-    return commit(difference(actual, applied_, now), false).changes;
+    for (const auto& [name, set] : actual.sets) {
+        if (const auto known = applied_.sets.find(name); known != applied_.sets.end()) known->second.ended = set.ended;
+    }
+    const size_t healed = commit(difference(actual, applied_, now), false).changes;
+    note_dead();
+    return healed;
 }
 
 std::optional<Enforcement::Portion> Enforcement::next_portion(size_t most) const {
@@ -185,7 +200,7 @@ size_t Enforcement::sweep(Instant now, size_t most) {
 }
 
 /// Of the sweep's next exemptions, those that `desired` has, as the kernel holds them.
-void Enforcement::ask(const Fence& desired) {
+void Enforcement::ask(const Fence& desired, Instant now) {
     const auto portion = next_portion(asked_at_once);
     if (!portion) return sweep_.reset();
     Set& set = applied_.sets[portion->set];
@@ -205,7 +220,9 @@ void Enforcement::ask(const Fence& desired) {
         if (held[i]) {
             set.elements[staying[i]] = *held[i];
         } else {
-            set.elements.erase(staying[i]);
+            const auto gone = set.elements.find(staying[i]);
+            if (gone->second.until - now <= ending) set.ended.insert(*gone);
+            set.elements.erase(gone);
         }
     }
     swept(*portion);
@@ -219,21 +236,26 @@ size_t Enforcement::heal_surplus(Instant now) {
 }
 
 /// Whether the kernel counts more than it should hold.
-bool Enforcement::in_surplus(const std::string& set, Instant now) {
-    const auto count = kernel_.count(set);
-    return count && *count > applied_.sets[set].elements.size() + uncollected(now);
+bool Enforcement::in_surplus(const std::string& name, Instant now) {
+    const auto count = kernel_.count(name);
+    if (!count) return false;
+    Set& set = applied_.sets[name];
+    forget_collected(set, now);
+    if (*count < set.elements.size() + set.ended.size())
+        forget_oldest(set.ended, set.elements.size() + set.ended.size() - *count);
+    const size_t known = set.elements.size() + set.ended.size();
+    size_t& dead = dead_[name];
+    dead = std::min(dead, *count - std::min<size_t>(known, *count));
+    return *count > known + dead;
 }
 
-/// How many elements ended by themselves that the kernel counts as long as it has not collected them: those of the last
-/// two periods, at most.
-size_t Enforcement::uncollected(Instant now) {
-    Seconds period{10};
-    for (const auto& entry : applied_.sets) period = std::max(period, collected_every(entry.second.shape) + ending);
-    if (now < ended_since_ || now - ended_since_ > period) {
-        ended_before_ = std::exchange(ended_, 0);
-        ended_since_ = now;
+/// After a reading that showed all that there is.
+void Enforcement::note_dead() {
+    for (const auto& [name, set] : applied_.sets) {
+        if (!parse_exempt_set_name(name)) continue;
+        const size_t count = kernel_.count(name).value_or(0);
+        dead_[name] = count - std::min(set.elements.size() + set.ended.size(), count);
     }
-    return ended_ + ended_before_;
 }
 
 }  // namespace smtpfence

@@ -74,7 +74,7 @@ using Elements = absl::btree_map<Key, Held>;
 struct Set {
     SetShape shape;
     Elements elements;
-    Elements ended{};  ///< of a fence on record: what ended so lately that a kernel may still count it; not compared
+    Elements ended{};  ///< what ended by itself, so lately that a kernel may still count it; not compared
     friend bool operator==(const Set& a, const Set& b) { return a.shape == b.shape && a.elements == b.elements; }
 };
 

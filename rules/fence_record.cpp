@@ -162,52 +162,57 @@ void FenceReader::read(std::string_view lines) {
         const std::string_view kind = word.substr(1);
         const std::string_view name = take_word(rest);
         Key key;
-        Elements* elements = nullptr;
+        Set* set = nullptr;
         if (kind == "interface") {
             if (name.size() < 3 || name.front() != '"' || name.back() != '"') refuse(line);
             key = interface_key(std::string(name.substr(1, name.size() - 2)));
-            elements = &fence_.sets["subscriber"].elements;
+            set = &fence_.sets["subscriber"];
         } else {
             const Prefix prefix = Prefix::parse(name);
             key = to_key(prefix);
             if (kind != "exempt" && !shape_of(border_set(kind, prefix))) refuse(line);
-            elements = kind == "exempt" ? &exemptions(prefix.family(), prefix.length())
-                                        : &fence_.sets[border_set(kind, prefix)].elements;
+            set = kind == "exempt" ? &exemptions(prefix.family(), prefix.length())
+                                   : &fence_.sets[border_set(kind, prefix)];
         }
         if (word[0] == '-') {
             if (!rest.empty()) refuse(line);
-            elements->erase(key);
+            const auto gone = set->elements.find(key);
+            if (gone == set->elements.end()) continue;
+            if (gone->second.until != never) set->ended.insert(*gone);  // perhaps it went because it had ended
+            set->elements.erase(gone);
         } else {
-            elements->insert_or_assign(elements->end(), key, held_of(kind, rest));
+            if (!set->ended.empty()) set->ended.erase(key);
+            set->elements.insert_or_assign(set->elements.end(), key, held_of(kind, rest));
         }
     }
 }
 
-Elements& FenceReader::exemptions(Family family, uint8_t length) {
-    if (!elements_ || family != family_ || length != length_) {
-        elements_ = &fence_.sets[exempt_set_name(family, length, first_capacity)].elements;
+Set& FenceReader::exemptions(Family family, uint8_t length) {
+    if (!set_ || family != family_ || length != length_) {
+        set_ = &fence_.sets[exempt_set_name(family, length, first_capacity)];
         family_ = family;
         length_ = length;
     }
-    return *elements_;
+    return *set_;
 }
 
 Fence FenceReader::fence(Instant now) && {
     Fence whole = compile({}, {}, {});
     for (auto& [name, set] : fence_.sets) {
-        const auto kind = parse_exempt_set_name(name);
+        auto kind = parse_exempt_set_name(name);
         if (!kind) {
             whole.sets[name].elements = std::move(set.elements);
             continue;
         }
-        ExemptSet sized = *kind;
-        sized.capacity = capacity_for(set.elements.size());
-        Elements ended = take_out_ended(set.elements, now, collected_every(exempt_shape(sized)));
+        const auto size = [&] {
+            kind->capacity = capacity_for(set.elements.size());
+            set.shape = exempt_shape(*kind);
+        };
+        size();  // as a kernel may have it
+        retire_ended(set, now);
+        size();
         whole.sets.erase(name);
-        Set& filled = whole.sets[exempt_set_name(sized.family, sized.length, sized.capacity)];
-        filled.shape = exempt_shape(sized);
-        filled.elements = std::move(set.elements);
-        filled.ended = std::move(ended);
+        whole.sets[exempt_set_name(kind->family, kind->length, kind->capacity)] = std::move(set);
     }
     whole.chains = chains_with(exempt_sets_of(whole));
     return whole;

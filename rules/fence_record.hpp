@@ -41,13 +41,13 @@ public:
     Fence fence(Instant now) &&;
 
 private:
-    Elements& exemptions(Family, uint8_t length);
+    Set& exemptions(Family, uint8_t length);
 
     Fence fence_;  ///< exemption sets under their first name, whatever they hold
     // Most lines go where the one before went.
     Family family_{};
     uint8_t length_ = 0;
-    Elements* elements_ = nullptr;
+    Set* set_ = nullptr;
 };
 
 }  // namespace smtpfence

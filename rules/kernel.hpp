@@ -94,8 +94,8 @@ public:
     /// The same without the elements of exemption sets: what closes, at a cost that doesn't grow with the exemptions.
     virtual Fence read_outline() = 0;
 
-    /// How many elements a set has; those that ended may count for some seconds yet. nullopt: it is not told, or there
-    /// is no such set.
+    /// How many elements a set has; those that ended by themselves count until it has collected them. nullopt: it is
+    /// not told, or there is no such set.
     virtual std::optional<uint32_t> count(const std::string& set) = 0;
 
     /// What an exemption set holds for each of these keys; nullopt: it isn't there.

@@ -327,14 +327,21 @@ Seconds collected_every(const SetShape& shape) {
                                             : collected_by_default;
 }
 
-Elements take_out_ended(Elements& elements, Instant now, Seconds collected) {
-    Elements lately;
-    erase_if(elements, [&](const auto& element) {
+void forget_collected(Set& set, Instant now) {
+    const Seconds counted = 10 * collected_every(set.shape);
+    erase_if(set.ended, [&](const auto& element) {
         const Instant until = element.second.until;
-        if (until <= now && now - until <= collected + ending) lately.insert(element);
-        return until <= now;
+        return until - now > ending || now - until > counted;
     });
-    return lately;
+}
+
+void retire_ended(Set& set, Instant now) {
+    erase_if(set.elements, [&](const auto& element) {
+        if (element.second.until > now) return false;
+        set.ended.insert(element);
+        return true;
+    });
+    forget_collected(set, now);
 }
 
 const std::map<std::string, SetShape>& fixed_sets() {

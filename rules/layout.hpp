@@ -41,9 +41,11 @@ inline constexpr Seconds collected_by_default{1};
 Seconds collected_every(const SetShape&);
 /// What ends within these may have ended: whoever compares ends counts in seconds, as the kernel does not.
 inline constexpr Seconds ending{2};
-/// Takes out of `elements` what is over at `now`. Returns what of it ended so lately that a kernel which collects that
-/// often may still count it.
-Elements take_out_ended(Elements& elements, Instant now, Seconds collected);
+/// Forgets what ended so long before `now` that the kernel has collected it. It gives a walk up when anybody commits
+/// meanwhile, and begins the next one an interval later: ten of them are allowed for.
+void forget_collected(Set&, Instant now);
+/// Moves what is over at `now` to what has ended.
+void retire_ended(Set&, Instant now);
 
 /// Relays, pools, subscriber interfaces, attempts: name and shape.
 const std::map<std::string, SetShape>& fixed_sets();

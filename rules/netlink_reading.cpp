@@ -17,7 +17,7 @@ namespace {
 
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
-constexpr int collecting = 24;         // pauses: the kernel collects what has ended every second, in sets of some size
+constexpr int collecting = 24;         // pauses: what has ended in a set of some size is collected every second
 constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
 constexpr uint16_t set_count = 20;     // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
@@ -65,6 +65,17 @@ bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
     return dump.consistent;
 }
 
+/// Whether the set has `elements` elements, after `waits` pauses at most. What has ended is counted until the kernel
+/// collects it: `ended` more are no difference.
+bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, size_t ended, int waits) {
+    for (int counting = 0;; ++counting) {
+        const auto counted = element_count(socket, name).elements;
+        if (counted && *counted >= elements && *counted - elements <= ended) return true;
+        if (!counted || *counted < elements || counting == waits) return false;
+        std::this_thread::sleep_for(reading_pause);
+    }
+}
+
 /// A hash set is dumped in pieces, each of which walks the table from its beginning and skips as many elements as were
 /// told before. When the table is resized or an element ends in between, some are told twice and others never, and the
 /// kernel says nothing. So a reading counts only when nothing came twice and the number is right; where the kernel
@@ -82,7 +93,7 @@ bool dump_hash(NetlinkSocket& socket, const std::string& name, bool counting, Se
         const bool twice = elements.size() != dump.elements;
         const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
         const bool whole =
-            dump.parts <= 1 || (counting && element_count(socket, name).elements == elements.size()) ||
+            dump.parts <= 1 || (counting && counts(socket, name, elements.size(), set.ended.size(), 0)) ||
             (before && std::equal(before->begin(), before->end(), elements.begin(), elements.end(), same_key));
         if (!twice && whole) {
             set.elements = std::move(elements);
@@ -117,17 +128,6 @@ std::vector<DecodedElement> elements_at(NetlinkSocket& socket, const std::string
     return found;
 }
 
-/// Whether the set has `elements` elements, after `waits` pauses at most. What has ended is counted until the kernel
-/// collects it: `ended` more are no difference.
-bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, size_t ended, int waits) {
-    for (int counting = 0;; ++counting) {
-        const auto counted = element_count(socket, name).elements;
-        if (counted && *counted >= elements && *counted - elements <= ended) return true;
-        if (!counted || *counted < elements || counting == waits) return false;
-        std::this_thread::sleep_for(reading_pause);
-    }
-}
-
 /// Leaves in `elements` what is there, as it is. Returns what is not.
 Elements take_out_missing(NetlinkSocket& socket, const std::string& name, Elements& elements) {
     Elements missing;
@@ -152,23 +152,26 @@ Elements take_out_missing(NetlinkSocket& socket, const std::string& name, Elemen
 /// Leaves in `expected` what is there, as it is. False: the set has more than that, or is not told to have no more.
 bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparison, Set& expected) {
     if (expected.elements.empty() || !element_count(socket, name).elements) return false;
-    size_t ended = take_out_missing(socket, name, expected.ended).size();
+    Elements ended = take_out_missing(socket, name, expected.ended);
     expected.elements.merge(expected.ended);  // what should have ended and did not
-    if (comparison == Comparison::numbers && counts(socket, name, expected.elements.size(), ended, collecting))
-        return true;
-    const Elements missing = take_out_missing(socket, name, expected.elements);
-    const Instant now = to_instant(socket.milliseconds_now() / 1000);
-    ended += static_cast<size_t>(std::count_if(
-        missing.begin(), missing.end(), [&](const auto& element) { return element.second.until - now <= ending; }));
-    return counts(socket, name, expected.elements.size(), ended, most_readings);
+    expected.ended = std::move(ended);
+    const auto agrees = [&](int waits) {
+        return counts(socket, name, expected.elements.size(), expected.ended.size(), waits);
+    };
+    if (comparison == Comparison::numbers && agrees(collecting)) return true;
+    expected.ended.merge(take_out_missing(socket, name, expected.elements));
+    forget_collected(expected, to_instant(socket.milliseconds_now() / 1000));
+    return agrees(most_readings);
 }
 
 /// `expected`: what another reading, or a commit, says of this set.
 bool read_hash(NetlinkSocket& socket, const std::string& name, bool counting, Set expected, Comparison comparison,
                Set& set) {
-    const Instant now = to_instant(socket.milliseconds_now() / 1000);
-    expected.ended.merge(take_out_ended(expected.elements, now, collected_every(set.shape)));
-    if (!counting || !confirm(socket, name, comparison, expected)) return dump_hash(socket, name, counting, set);
+    expected.shape = set.shape;
+    retire_ended(expected, to_instant(socket.milliseconds_now() / 1000));
+    const bool confirmed = counting && confirm(socket, name, comparison, expected);
+    set.ended = std::move(expected.ended);
+    if (!confirmed) return dump_hash(socket, name, counting, set);
     set.elements = std::move(expected.elements);
     return true;
 }
@@ -179,7 +182,7 @@ Set expected_set(Fence& expected, const std::string& name) {
     for (auto& [other, set] : expected.sets) {
         const auto exempt = parse_exempt_set_name(other);
         if (!kind || !exempt || exempt->family != kind->family || exempt->length != kind->length) continue;
-        if (!set.elements.empty()) return std::move(set);
+        if (!set.elements.empty() || !set.ended.empty()) return std::move(set);
     }
     return {};
 }

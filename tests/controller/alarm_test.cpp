@@ -15,15 +15,14 @@ bool readable(const Alarm& alarm, int milliseconds) {
 
 }  // namespace
 
-TEST_CASE("alarm: wakes just before the time of day and is quiet before it and after another time is set") {
+TEST_CASE("alarm: wakes at the time of day and is quiet before it and after another time is set") {
     Alarm alarm;
     alarm.set(now() + Seconds{3600});
     CHECK_FALSE(readable(alarm, 0));
     const Instant soon = now() + Seconds{1};
     alarm.set(soon);
     CHECK(readable(alarm, 30000));
-    const auto woken = std::chrono::system_clock::now();
-    CHECK(woken >= soon - Alarm::lead);
+    CHECK(now() >= soon);
     alarm.set(Instant::max());
     CHECK_FALSE(readable(alarm, 0));
     alarm.set(now() - Seconds{5});

@@ -103,7 +103,9 @@ Fence ModelKernel::read(Fence expected, Comparison comparison) {
     for (auto& [name, set] : copy.sets) {
         if (set.shape.dynamic) set.elements.clear();
         const auto known = expected.sets.find(name);
-        if (comparison == Comparison::keys || known == expected.sets.end() || !parse_exempt_set_name(name)) continue;
+        if (known == expected.sets.end() || !parse_exempt_set_name(name)) continue;
+        set.ended = known->second.ended;
+        if (comparison == Comparison::keys) continue;
         if (count(name) == known->second.elements.size()) set.elements = std::move(known->second.elements);
     }
     return copy;
@@ -112,7 +114,7 @@ Fence ModelKernel::read(Fence expected, Comparison comparison) {
 std::optional<uint32_t> ModelKernel::count(const std::string& set) {
     const auto found = table_.sets.find(set);
     if (offered.element_count != true || found == table_.sets.end()) return std::nullopt;
-    return static_cast<uint32_t>(found->second.elements.size());  // those that ended are collected later
+    return static_cast<uint32_t>(found->second.elements.size()) + uncollected[set];
 }
 
 std::vector<std::optional<Held>> ModelKernel::held(const std::string& set, std::span<const Key> keys) {

@@ -51,9 +51,10 @@ public:
     std::string other_owner;    ///< "pid 7 (name)": a living owner that is not us; take() and commit() are refused
     bool owned_by_us = false;   ///< as if the table had our owner flag; the hands below still change it
     bool table_exists = false;  ///< take() creates it
-    std::vector<Transaction> commits;  ///< those that succeeded, in order
-    size_t readings = 0;               ///< how often read() was called
-    size_t asked = 0;                  ///< for how many keys held() was called
+    std::vector<Transaction> commits;             ///< those that succeeded, in order
+    std::map<std::string, uint32_t> uncollected;  ///< so many more does it count in a set
+    size_t readings = 0;                          ///< how often read() was called
+    size_t asked = 0;                             ///< for how many keys held() was called
 
     /// Another program's commit.
     void meddle(const std::function<void(Fence&)>& change);
