@@ -350,7 +350,6 @@ size_t Enforcement::expire(Instant now) {
     if (now < next_end_) return 0;
     Transaction transaction;
     std::vector<DeleteElements> gone;
-    std::vector<std::optional<uint32_t>> counted;
     size_t ended = 0;
     for (const auto& [name, set] : applied_.sets) {
         if (!set.shape.timeouts || set.shape.dynamic) continue;
@@ -360,16 +359,14 @@ size_t Enforcement::expire(Instant now) {
         }
         if (over.elements.empty()) continue;
         ended += over.elements.size();
-        counted.push_back(kernel_.count(name));
         transaction.operations.emplace_back(over);
         gone.push_back(std::move(over));
     }
     if (ended > 0) commit(Changes{{std::move(transaction)}});
-    for (size_t i = 0; i < gone.size(); ++i) {
-        const auto count = kernel_.count(gone[i].set);
-        // What had ended by itself could not be deleted any more.
-        if (count && counted[i] && *count + gone[i].elements.size() > *counted[i])
-            applied_.sets[gone[i].set].ended.insert(gone[i].elements.begin(), gone[i].elements.end());
+    for (const DeleteElements& over : gone) {
+        Set& set = applied_.sets[over.set];
+        set.ended.insert(over.elements.begin(), over.elements.end());  // what ends by itself can't be deleted any more
+        forget_collected(set, now);
     }
     refresh_next_end();
     return ended;

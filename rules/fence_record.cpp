@@ -199,20 +199,21 @@ Set& FenceReader::exemptions(Family family, uint8_t length) {
 Fence FenceReader::fence(Instant now) && {
     Fence whole = compile({}, {}, {});
     for (auto& [name, set] : fence_.sets) {
-        auto kind = parse_exempt_set_name(name);
+        const auto kind = parse_exempt_set_name(name);
         if (!kind) {
             whole.sets[name].elements = std::move(set.elements);
             continue;
         }
-        const auto size = [&] {
-            kind->capacity = capacity_for(set.elements.size());
-            set.shape = exempt_shape(*kind);
+        ExemptSet sized = *kind;
+        const auto fit = [&] {
+            sized.capacity = capacity_for(set.elements.size());
+            set.shape = exempt_shape(sized);
         };
-        size();  // as a kernel may have it
+        fit();  // as a kernel may have it
         retire_ended(set, now);
-        size();
+        fit();
         whole.sets.erase(name);
-        whole.sets[exempt_set_name(kind->family, kind->length, kind->capacity)] = std::move(set);
+        whole.sets[exempt_set_name(sized.family, sized.length, sized.capacity)] = std::move(set);
     }
     whole.chains = chains_with(exempt_sets_of(whole));
     return whole;
