@@ -205,13 +205,11 @@ Fence FenceReader::fence(Instant now) && {
             continue;
         }
         ExemptSet sized = *kind;
-        const auto fit = [&] {
-            sized.capacity = capacity_for(set.elements.size());
-            set.shape = exempt_shape(sized);
-        };
-        fit();  // as a kernel may have it
+        sized.capacity = capacity_for(set.elements.size());
+        set.shape = exempt_shape(sized);  // as a kernel may have it
         retire_ended(set, now);
-        fit();
+        sized.capacity = capacity_for(set.elements.size());
+        set.shape = exempt_shape(sized);
         whole.sets.erase(name);
         whole.sets[exempt_set_name(sized.family, sized.length, sized.capacity)] = std::move(set);
     }

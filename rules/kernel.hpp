@@ -86,7 +86,7 @@ public:
     /// The table as it is now, consistent (read again while the generation moves). Elements of dynamic sets are left
     /// out. Empty when there is none. Where the kernel counts elements, those that `expected` holds of an exemption set
     /// are compared (by numbers, and where these differ, by keys), and the set is dumped, in quadratic time, only when
-    /// it has more than these.
+    /// it has more than these and what ended lately (Set::ended), of which it asks whether it is gone.
     virtual Fence read(Fence expected, Comparison) = 0;
     Fence read(Fence expected) { return read(std::move(expected), Comparison::keys); }
     Fence read() { return read(Fence()); }

@@ -321,29 +321,6 @@ SetShape exempt_shape(const ExemptSet& set) {
     return shape;
 }
 
-Seconds collected_every(const SetShape& shape) {
-    constexpr uint32_t walked_in_a_second = 1 << 15;
-    return shape.timeouts && !shape.dynamic ? std::max(collected_by_default, Seconds{shape.size / walked_in_a_second})
-                                            : collected_by_default;
-}
-
-void forget_collected(Set& set, Instant now) {
-    const Seconds counted = 10 * collected_every(set.shape);
-    erase_if(set.ended, [&](const auto& element) {
-        const Instant until = element.second.until;
-        return until - now > ending || now - until > counted;
-    });
-}
-
-void retire_ended(Set& set, Instant now) {
-    erase_if(set.elements, [&](const auto& element) {
-        if (element.second.until > now) return false;
-        set.ended.insert(element);
-        return true;
-    });
-    forget_collected(set, now);
-}
-
 const std::map<std::string, SetShape>& fixed_sets() {
     static const std::map<std::string, SetShape> sets = [] {
         std::map<std::string, SetShape> result;
