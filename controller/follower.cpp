@@ -14,23 +14,29 @@ bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
     session_->wake_descriptor();  // from before the first look on: a commit after it shall wake
     bool news = std::exchange(fresh_, false);
     if (std::exchange(astray_, true)) news = true;
-    if (session_->changed()) news = true;
+    const Seen seen = session_->changed();
+    if (seen == Seen::commit) news = true;
     astray_ = false;
     if (news) require_schema(*session_);  // a newer program may have migrated it meanwhile
-    if (news) {
-        pause_ = {};
-    } else if (woken_) {
-        pause_ = first_pause;
+    if (seen == Seen::commit) {
+        ask_again(t, after_commit);
+    } else if (woken_ || seen == Seen::writing) {
+        ask_again(t, first_pause);
     } else if (t >= recheck_at_) {
-        pause_ = 2 * pause_ > longest_pause ? Steady::duration{} : 2 * pause_;
+        ask_again(t, 2 * pause_ > longest_pause ? Steady::duration{} : 2 * pause_);
     }
     woken_ = false;
-    recheck_at_ = t + pause_;
     if (t >= next_poll_) {
         next_poll_ = t + poll_;
         news = news || held != current_revision(*session_);
     }
     return news;
+}
+
+bool Follower::drain(Steady::time_point t) {
+    const Seen seen = session_->changed();
+    if (seen != Seen::nothing) ask_again(t, after_commit);
+    return seen == Seen::commit;
 }
 
 void Follower::failed(Steady::time_point t) {
@@ -57,6 +63,11 @@ void Follower::hurry(Seconds poll) {
 Steady::time_point Follower::next(Steady::time_point t) const {
     if (!retry_.due(t)) return retry_.at();
     return pause_ > Steady::duration{} ? std::min(recheck_at_, next_poll_) : next_poll_;
+}
+
+void Follower::ask_again(Steady::time_point t, Steady::duration pause) {
+    pause_ = pause;
+    recheck_at_ = t + pause;
 }
 
 }  // namespace smtpfence

@@ -16,7 +16,7 @@ public:
     void hurry() { next_thorough_ = {}; }
 
     enum class Sweep { next, whole };
-    /// Listens, verifies, and sweeps a little: in a twentieth of the time, or all of it. Returns the number of
+    /// Listens, verifies, and sweeps a little: in a twenty-fifth of the time, or all of it. Returns the number of
     /// differences that were put right, and says them in the journal. `period`: of thorough ones. Throws KernelError.
     size_t verify(Instant now, Steady::time_point, Seconds period, Sweep);
 

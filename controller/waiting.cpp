@@ -77,7 +77,7 @@ std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTi
     auto pause = shortest_pause;
     SteadyTime read{};
     for (bool behind = true;;) {
-        if (database.changed() || steady_clock::now() - read >= reread) {
+        if (database.changed() == Seen::commit || steady_clock::now() - read >= reread) {
             read = steady_clock::now();
             behind = update(answers, database, granted, wanted, committed);
         }

@@ -37,6 +37,13 @@ inline Value bytes(std::string value) { return Bytes{std::move(value)}; }
 inline Value optional_value(const std::optional<Instant>& t) { return t ? Value{to_number(*t)} : Value{}; }
 inline Value optional_value(const std::optional<std::string>& t) { return t ? Value{*t} : Value{}; }
 
+/// What a session finds that asks whether others have committed.
+enum class Seen : uint8_t {
+    nothing,
+    writing,  ///< files were written to: by this session, or by a commit that can't be seen yet
+    commit    ///< one at least; another one's writing may have been seen with it
+};
+
 /// The current row of a query; valid only inside the callback. Columns count from 0.
 class Row {
 public:
@@ -79,14 +86,14 @@ public:
     /// then).
     virtual int wake_descriptor() = 0;
     /// Drains wake_descriptor() and tells whether another session has committed since the last call (own commits don't
-    /// count, though they wake: call this right after one). Also true when the file behind the path is another one now
-    /// (a restored backup), which the session opens by itself, or was written around the log. Throws DatabaseError when
-    /// there is none or the session can't go on with it; then call it again: the session goes on with what it finds.
-    /// Not within a transaction.
+    /// count, though they wake: call this right after one). A `commit` is also when the file behind the path is another
+    /// one now (a restored backup), which the session opens by itself, or was written around the log. Throws
+    /// DatabaseError when there is none or the session can't go on with it; then call it again: the session goes on
+    /// with what it finds. Not within a transaction.
     /// SQLite: a backup must be restored without the -wal and -shm files of the old file, and is refused beside them.
-    /// The event comes *before* the commit can be seen, so after a wake-up that finds nothing ask again after 0.1, 0.3,
-    /// 1, 3, 10, 30 and 100 ms; what is missed then is found at the next poll.
-    virtual bool changed() = 0;
+    /// An event comes *before* the commit can be seen, and this call may have drained it; a second one behind it comes
+    /// from this program's sessions only: unless this finds `nothing`, ask again, after pauses that double.
+    virtual Seen changed() = 0;
 
     /// The engine's schema version: 0 for an empty database.
     virtual int schema_version() = 0;

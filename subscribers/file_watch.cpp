@@ -1,6 +1,8 @@
 #include "subscribers/file_watch.hpp"
 
+#include <fcntl.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace smtpfence {
@@ -25,20 +27,27 @@ FileWatch::~FileWatch() {
 
 void FileWatch::watch_log() {
     // For the same file the kernel gives the same watch back, so asking again is no harm.
-    const int watch = inotify_add_watch(descriptor_, log_.c_str(), IN_MODIFY);
+    const int watch = inotify_add_watch(descriptor_, log_.c_str(), IN_MODIFY | IN_ATTRIB);
     if (log_watch_ != -1 && log_watch_ != watch) inotify_rm_watch(descriptor_, log_watch_);
     log_watch_ = watch;
 }
 
-void FileWatch::drain() {
-    if (descriptor_ == -1) return;
-    alignas(inotify_event) char events[4096];
-    while (read(descriptor_, events, sizeof events) > 0) {
-    }
+bool FileWatch::drain() {
+    if (descriptor_ == -1) return false;
+    bool any = read_away();
     watch_log();
     // Removing the watch of a replaced log leaves an event of its own.
-    while (read(descriptor_, events, sizeof events) > 0) {
-    }
+    any = read_away() || any;
+    return any;
 }
+
+bool FileWatch::read_away() {
+    alignas(inotify_event) char events[4096];
+    bool any = false;
+    while (read(descriptor_, events, sizeof events) > 0) any = true;
+    return any;
+}
+
+void wake_watches(const std::string& path) { utimensat(AT_FDCWD, (path + "-wal").c_str(), nullptr, 0); }
 
 }  // namespace smtpfence

@@ -30,16 +30,6 @@ constexpr std::chrono::milliseconds report_patience{100};
 constexpr std::string_view scheme = "sqlite:";
 constexpr std::string_view memory = ":memory:";
 
-/// What changes when a file is written.
-struct FileStamp {
-    int64_t size = 0, seconds = 0, nanoseconds = 0;
-    friend bool operator==(const FileStamp&, const FileStamp&) = default;
-};
-
-FileStamp stamp_of(const struct stat& status) {
-    return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
-}
-
 /// SQLite keeps count of its memory under a lock, for which nobody asks here.
 void leave_memory_uncounted() {
     static const int result = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
@@ -83,11 +73,11 @@ public:
     void begin_reading() override;
     void begin_writing() override { begin_immediately(true); }
     void begin_reporting() override { begin_immediately(false); }
-    void commit() override { query("COMMIT", {}); }
+    void commit() override;
     void rollback() noexcept override;
 
     int wake_descriptor() override;
-    bool changed() override;
+    Seen changed() override;
 
     int schema_version() override;
     void set_schema_version(int version) override;
@@ -325,6 +315,13 @@ void Sqlite::begin_immediately(bool flush) {
     query("BEGIN IMMEDIATE", {});
 }
 
+void Sqlite::commit() {
+    const bool durable =
+        connection_.flushes && sqlite3_txn_state(connection_.handle.get(), nullptr) == SQLITE_TXN_WRITE;
+    query("COMMIT", {});
+    if (durable && path_ != memory) wake_watches(path_);
+}
+
 void Sqlite::rollback() noexcept {
     sqlite3* connection = connection_.handle.get();
     // After some errors (a full disk) SQLite has rolled back by itself.
@@ -352,9 +349,9 @@ void Sqlite::require_new_log() const {
                                     log ? "it and " + path_ + "-shm" : "it"));
 }
 
-bool Sqlite::changed() {
-    if (path_ == memory) return false;
-    if (watch_) watch_->drain();
+Seen Sqlite::changed() {
+    if (path_ == memory) return Seen::nothing;
+    const bool touched = watch_ && watch_->drain();
     struct stat status {};
     if (stat(path_.c_str(), &status) != 0) {
         if (errno != ENOENT) fail_to_open(errno);
@@ -365,7 +362,7 @@ bool Sqlite::changed() {
         require_new_log();
         connection_ = connect();
         if (watch_) watch_->drain();
-        return true;
+        return Seen::commit;
     }
     if (connection_.failed) connection_ = connect();
     connection_.failed = true;
@@ -374,7 +371,8 @@ bool Sqlite::changed() {
     if (written) sqlite3_db_release_memory(connection_.handle.get());
     const int64_t version = number("PRAGMA data_version");
     connection_.failed = false;
-    return std::exchange(connection_.data_version, version) != version || written;
+    const bool committed = std::exchange(connection_.data_version, version) != version;
+    return committed || written ? Seen::commit : touched ? Seen::writing : Seen::nothing;
 }
 
 }  // namespace

@@ -25,6 +25,10 @@ std::string process_name(const std::string& process) {
 
 }  // namespace
 
+FileStamp stamp_of(const struct stat& status) {
+    return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+}
+
 std::optional<FileIdentity> identity_of(const std::string& path) {
     struct stat status {};
     if (stat(path.c_str(), &status) != 0) return {};

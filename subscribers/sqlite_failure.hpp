@@ -1,8 +1,10 @@
 #pragma once
 // Why SQLite refused, so that it can be said in words: what kind of failure it is, who is in the way, what to do.
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -18,6 +20,13 @@ struct FileIdentity {
 };
 /// nullopt: none.
 std::optional<FileIdentity> identity_of(const std::string& path);
+
+/// What changes when a file is written.
+struct FileStamp {
+    int64_t size = 0, seconds = 0, nanoseconds = 0;
+    friend bool operator==(const FileStamp&, const FileStamp&) = default;
+};
+FileStamp stamp_of(const struct stat&);
 
 /// `result`: SQLite's code, plain or extended; `system_error`: the errno below it, 0 when there is none.
 DatabaseError::Kind kind_of(int result, int system_error);

@@ -37,7 +37,7 @@ public:
     void commit() override { session_.commit(); }
     void rollback() noexcept override { session_.rollback(); }
     int wake_descriptor() override { return session_.wake_descriptor(); }
-    bool changed() override { return session_.changed(); }
+    Seen changed() override { return session_.changed(); }
     int schema_version() override { return session_.schema_version(); }
     void set_schema_version(int version) override { session_.set_schema_version(version); }
     void interrupt() noexcept override { session_.interrupt(); }

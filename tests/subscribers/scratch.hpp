@@ -61,6 +61,16 @@ Revision committed(Database& database, Write write, const std::string& command =
     return change.commit();
 }
 
+/// Leaves a transaction open that has written to the log already, as a commit does before it can be seen.
+inline void write_without_commit(Database& database) {
+    database.begin_writing();
+    database.query("PRAGMA cache_size = 10", {});
+    database.query(
+        "CREATE TABLE filler AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) "
+        "SELECT i, zeroblob(4000) AS content FROM n",
+        {});
+}
+
 inline Prefix operator""_p(const char* text, size_t size) { return Prefix::parse({text, size}); }
 
 /// The reason for which `request` is refused and the message, as "conflict: ...", or "granted".

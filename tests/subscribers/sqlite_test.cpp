@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <fstream>
@@ -118,13 +120,15 @@ TEST_CASE("sqlite: a reading sees one state from its beginning on") {
     CHECK(relays(*reader).size() == 1);
 }
 
+static bool news(Database& database) { return database.changed() == Seen::commit; }
+
 /// Whether the session is woken and sees a change within two seconds, as the service asks.
 static bool woken(Database& database) {
     pollfd wake{database.wake_descriptor(), POLLIN, 0};
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
     if (poll(&wake, 1, 2000) != 1) return false;
     while (std::chrono::steady_clock::now() < deadline) {
-        if (database.changed()) return true;
+        if (news(database)) return true;
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return false;
@@ -139,21 +143,62 @@ TEST_CASE("sqlite: another session's commit wakes, an own one does not count") {
     ScratchDatabase database;
     const auto follower = database.open();
     REQUIRE(follower->wake_descriptor() != -1);
-    CHECK_FALSE(follower->changed());
+    CHECK_FALSE(news(*follower));
     for (int i = 0; i < 20; ++i) {
         commit_relay(*database, fmt::format("203.0.113.{}", i));
         CHECK(woken(*follower));
-        while (follower->changed()) {
+        while (news(*follower)) {
         }
         CHECK(quiet(*follower));
     }
     commit_relay(*follower, "203.0.113.100");
-    CHECK_FALSE(follower->changed());
+    CHECK_FALSE(news(*follower));
     CHECK(quiet(*follower));
     // Both at once: the other one's still counts.
     commit_relay(*database, "203.0.113.101");
     commit_relay(*follower, "203.0.113.102");
     CHECK(woken(*follower));
+}
+
+TEST_CASE("sqlite: a commit that is still being written is told of, once, when its event is drained") {
+    ScratchDatabase database;
+    const auto follower = database.open();
+    REQUIRE(follower->wake_descriptor() != -1);
+    CHECK(follower->changed() == Seen::nothing);
+    write_without_commit(*database);
+    CHECK(follower->changed() == Seen::writing);
+    CHECK(follower->changed() == Seen::nothing);
+    database->commit();
+    CHECK(follower->changed() == Seen::commit);
+    CHECK(follower->changed() == Seen::nothing);
+    commit_relay(*follower, "203.0.113.10");
+    CHECK(follower->changed() == Seen::writing);
+    CHECK(follower->changed() == Seen::nothing);
+}
+
+TEST_CASE("sqlite: a commit wakes once more when it can be seen, a report doesn't") {
+    ScratchDatabase database;
+    const int watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    REQUIRE(inotify_add_watch(watch, (database.path() + "-wal").c_str(), IN_MODIFY | IN_ATTRIB) != -1);
+    const auto last_event = [&] {
+        alignas(inotify_event) std::array<char, 4096> events{};
+        uint32_t mask = 0;
+        for (ssize_t size; (size = read(watch, events.data(), events.size())) > 0;) {
+            const char* last = events.data() + size - sizeof(inotify_event);  // a watched file's events have no name
+            mask = reinterpret_cast<const inotify_event*>(last)->mask;
+        }
+        return mask;
+    };
+    commit_relay(*database, "203.0.113.10");
+    CHECK(last_event() == IN_ATTRIB);
+    database->begin_reporting();
+    database->query("UPDATE relay SET note = 'none'", {});
+    database->commit();
+    CHECK(last_event() == IN_MODIFY);
+    database->begin_reading();
+    database->commit();
+    CHECK(last_event() == 0);
+    close(watch);
 }
 
 TEST_CASE("sqlite: a log that is emptied and begun again still wakes") {
@@ -162,7 +207,7 @@ TEST_CASE("sqlite: a log that is emptied and begun again still wakes") {
     REQUIRE(follower->wake_descriptor() != -1);
     for (int i = 0; i < 3; ++i) {
         database->query("PRAGMA wal_checkpoint(TRUNCATE)", {});
-        while (follower->changed()) {
+        while (news(*follower)) {
         }
         commit_relay(*database, fmt::format("203.0.113.{}", i));
         CHECK(woken(*follower));
@@ -187,7 +232,7 @@ TEST_CASE("sqlite: a restored backup is noticed and read") {
     std::filesystem::rename(database.path() + ".backup", database.path());
     CHECK(woken(*follower));
     CHECK(current_revision(*follower) == 1);
-    CHECK_FALSE(follower->changed());
+    CHECK_FALSE(news(*follower));
 
     commit_relay(*database.open(), "203.0.113.12");
     CHECK(woken(*follower));
@@ -206,7 +251,7 @@ TEST_CASE("sqlite: a file that was moved away is gone on with when it comes back
     move_all("", ".moved");
     CHECK_THAT(failure([&] { follower->changed(); }), Catch::Contains("was removed"));
     move_all(".moved", "");
-    CHECK_FALSE(follower->changed());
+    CHECK_FALSE(news(*follower));
     commit_relay(*database.open(), "203.0.113.10");
     CHECK(woken(*follower));
 }
@@ -230,7 +275,7 @@ TEST_CASE("sqlite: a file that is replaced beside the log of the old one is not 
     }
     CHECK(content() == restored);
     for (const char* log : {"-wal", "-shm"}) std::filesystem::remove(database.path() + log);
-    CHECK(follower->changed());
+    CHECK(news(*follower));
     CHECK(current_revision(*follower) == 1);
 }
 
@@ -240,7 +285,7 @@ TEST_CASE("sqlite: a file that somebody writes over is read anew, and told when 
     database->query("PRAGMA wal_checkpoint(TRUNCATE)", {});
     const auto follower = database.open();
     CHECK(relays(*follower).size() == 1);
-    CHECK_FALSE(follower->changed());
+    CHECK_FALSE(news(*follower));
     std::ofstream(database.path()) << std::string(32768, 'x');
     CHECK_THAT(failure([&] {
                    follower->changed();
