@@ -20,7 +20,7 @@ bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
     if (news) require_schema(*session_);  // a newer program may have migrated it meanwhile
     if (seen == Seen::commit) {
         ask_again(t, after_commit);
-    } else if (woken_ || seen == Seen::writing) {
+    } else if (seen == Seen::writing) {
         ask_again(t, first_pause);
     } else if (t >= recheck_at_) {
         ask_again(t, 2 * pause_ > longest_pause ? Steady::duration{} : 2 * pause_);
@@ -31,12 +31,6 @@ bool Follower::look(Steady::time_point t, std::optional<Revision> held) {
         news = news || held != current_revision(*session_);
     }
     return news;
-}
-
-bool Follower::drain(Steady::time_point t) {
-    const Seen seen = session_->changed();
-    if (seen != Seen::nothing) ask_again(t, after_commit);
-    return seen == Seen::commit;
 }
 
 void Follower::failed(Steady::time_point t) {

@@ -39,8 +39,8 @@ public:
     /// The session failed, in look() or afterwards.
     void failed(Steady::time_point);
     /// After own commits: they touched the files we watch, and shall not wake us. True: somebody else committed as
-    /// well.
-    bool drain(Steady::time_point);
+    /// well. Whoever is about to wakes us when that can be seen; a program that doesn't tell is found by the poll.
+    bool drain() { return session_->changed() == Seen::commit; }
 
     /// Another database, opened before, or another poll. The next look() finds news.
     void use(const std::string& url, std::unique_ptr<Database> session, Seconds poll);
@@ -56,9 +56,8 @@ public:
 private:
     /// inotify's event comes before the commit is visible, by as long as the disk takes to have it, and not every
     /// program tells when it is. After one, whatever was being looked for when it was drained, the database is asked
-    /// again, after pauses that double, so that a commit is seen when it has taken twice its time. With a commit or an
-    /// own one, which explain the event, another's may have been drained as well; the service gathers for as long as
-    /// the first pause then.
+    /// again, after pauses that double, so that a commit is seen when it has taken twice its time. With a commit
+    /// another one's event may have been drained as well; the service gathers for as long as the first pause then.
     static constexpr Steady::duration first_pause = std::chrono::microseconds(100),
                                       after_commit = std::chrono::milliseconds(5),
                                       longest_pause = std::chrono::seconds(10);

@@ -279,7 +279,7 @@ private:
         try {
             const bool written =
                 reporter_.write(follower_.session(), report_, changes, {now(), configuration_.keep}, t);
-            if (written && follower_.drain(t)) follow_due_ = true;
+            if (written && follower_.drain()) follow_due_ = true;
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         }

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+
 namespace smtpfence {
 
 FileWatch::FileWatch(const std::string& path) : log_(path + "-wal") {
@@ -34,18 +36,24 @@ void FileWatch::watch_log() {
 
 bool FileWatch::drain() {
     if (descriptor_ == -1) return false;
-    bool any = read_away();
+    bool written = read_away();
     watch_log();
     // Removing the watch of a replaced log leaves an event of its own.
-    any = read_away() || any;
-    return any;
+    written = read_away() || written;
+    return written;
 }
 
 bool FileWatch::read_away() {
-    alignas(inotify_event) char events[4096];
-    bool any = false;
-    while (read(descriptor_, events, sizeof events) > 0) any = true;
-    return any;
+    alignas(inotify_event) std::array<char, 4096> events{};
+    bool written = false;
+    for (ssize_t size; (size = read(descriptor_, events.data(), events.size())) > 0;) {
+        for (const char* at = events.data(); at < events.data() + size;) {
+            const auto* event = reinterpret_cast<const inotify_event*>(at);
+            written = written || (event->mask & IN_ATTRIB) == 0;
+            at += sizeof *event + event->len;
+        }
+    }
+    return written;
 }
 
 void wake_watches(const std::string& path) { utimensat(AT_FDCWD, (path + "-wal").c_str(), nullptr, 0); }

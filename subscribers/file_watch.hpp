@@ -20,7 +20,9 @@ public:
 
     /// Readable when something happened; -1 when the system has no inotify instance to give.
     int descriptor() const { return descriptor_; }
-    /// Reads all events away and looks at the log again if it is another file now. Whether there were any.
+    /// Reads all events away and looks at the log again if it is another file now. Whether files were written or
+    /// replaced: a log that is only touched tells of a commit that can be seen, or of root, who opened it (SQLite's
+    /// chown).
     bool drain();
 
 private:
