@@ -351,7 +351,7 @@ void Sqlite::require_new_log() const {
 
 Seen Sqlite::changed() {
     if (path_ == memory) return Seen::nothing;
-    const bool touched = watch_ && watch_->drain();
+    const bool writing = watch_ && watch_->drain();
     struct stat status {};
     if (stat(path_.c_str(), &status) != 0) {
         if (errno != ENOENT) fail_to_open(errno);
@@ -372,7 +372,7 @@ Seen Sqlite::changed() {
     const int64_t version = number("PRAGMA data_version");
     connection_.failed = false;
     const bool committed = std::exchange(connection_.data_version, version) != version;
-    return committed || written ? Seen::commit : touched ? Seen::writing : Seen::nothing;
+    return committed || written ? Seen::commit : writing ? Seen::writing : Seen::nothing;
 }
 
 }  // namespace
