@@ -99,6 +99,7 @@ class Restore(RestoreCase):
         self.launch()
         self.until(lambda: V4 in self.elements("pool4"), "the last good fence")
         self.fenced()
+        self.until(lambda: "No such file" in self.journal(), "the database is missed")
         self.assertNotEqual(url, self.database_url)
         os.rename(hidden, self.database)
         self.until(lambda: "recovered" in self.journal(), "recovered")
