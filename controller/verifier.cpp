@@ -11,7 +11,7 @@ namespace {
 /// Exemptions in one piece of a sweep: a millisecond.
 constexpr size_t slice = 1000;
 /// The rest after a piece, as a multiple of what it took: in the first sweep, and afterwards.
-constexpr int first_rest = 1, rest = 24;
+constexpr int first_rest = 1, rest = 20;
 
 /// Whether the kernel's refusal is none: an answer was lost, or somebody else committed.
 bool passing(int code) { return code == ENOBUFS || code == EAGAIN || code == EINTR || code == ERESTART; }

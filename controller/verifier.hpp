@@ -16,8 +16,9 @@ public:
     void hurry() { next_thorough_ = {}; }
 
     enum class Sweep { next, whole };
-    /// Listens, verifies, and sweeps a little: in a twenty-fifth of the time, or all of it. Returns the number of
-    /// differences that were put right, and says them in the journal. `period`: of thorough ones. Throws KernelError.
+    /// Listens, verifies, and sweeps a little: in less than a twentieth of the time, or all of it. Returns the number
+    /// of differences that were put right, and says them in the journal. `period`: of thorough ones. Throws
+    /// KernelError.
     size_t verify(Instant now, Steady::time_point, Seconds period, Sweep);
 
     void succeeded();
