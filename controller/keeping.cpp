@@ -1,6 +1,14 @@
 #include "controller/keeping.hpp"
 
+#include <utility>
+
 namespace smtpfence {
+
+namespace {
+
+constexpr auto slow_disk = std::chrono::seconds(5);
+
+}  // namespace
 
 void Keeping::resume(const Snapshot& last) {
     file_.resume(last);
@@ -10,7 +18,7 @@ void Keeping::resume(const Snapshot& last) {
 void Keeping::note(const Transaction& transaction, Instant now) {
     file_.append(transaction, now);
     changed_ = true;
-    if (narrows(transaction)) narrowed_ = true;
+    if (narrows(transaction)) ++taken_;
 }
 
 void Keeping::note(Revision revision) {
@@ -19,40 +27,91 @@ void Keeping::note(Revision revision) {
 }
 
 bool Keeping::keep(const Enforcement& enforcement, Instant now, Steady::time_point t) {
-    if (!changed_ || !enforcement.revision() || !retry_.due(t)) return false;
+    bool news = false;
+    if (background_.over()) {
+        news = end_flush(now, t);
+    } else if (background_.busy() && t - flush_began_ > slow_disk) {
+        news = set_trouble(
+            "the disk takes longer than 5 s for the last good fence; what is revoked is in force, and is "
+            "reported when a reboot can't give it back",
+            now);
+    }
+    return settle(enforcement, now, t) || news;
+}
+
+bool Keeping::settle(const Enforcement& enforcement, Instant now, Steady::time_point t) {
+    if (!changed_ || publishes() || !enforcement.revision() || !retry_.due(t)) return false;
     try {
         file_.settle(enforcement.applied(), enforcement.guard().openings(), *enforcement.revision(), enforcement.mark(),
                      now);
     } catch (const SnapshotError& error) {
         return failed(error, now, t);
     }
-    changed_ = narrowed_ = false;
-    retry_.succeeded();
-    const bool recovered = trouble_.reason().has_value();
-    trouble_.clear(now);
-    return recovered;
+    changed_ = false;
+    settled_ = {taken_, *enforcement.revision()};
+    return !file_.flush() && recovered(now);
 }
 
-bool Keeping::synchronise(Instant now, Steady::time_point t) {
-    if (!retry_.due(t)) return false;
+void Keeping::flush(Steady::time_point t) {
+    if (background_.busy()) return;
+    flush_ = file_.flush();
+    if (!flush_) return;
+    flushing_ = settled_;
+    flush_began_ = t;
+    background_.start([flush = *flush_] { flush.run(); });
+}
+
+bool Keeping::end_flush(Instant now, Steady::time_point t) {
+    const LastGood::Flush flush = *std::exchange(flush_, std::nullopt);
     try {
-        file_.synchronise();
-        return false;
+        background_.end();
     } catch (const SnapshotError& error) {
+        file_.failed(flush);
         changed_ = true;
         return failed(error, now, t);
     }
+    file_.succeeded(flush);
+    if (taken_on_disk_ != flushing_.taken || flush.publishes()) reportable_ = flushing_.revision;
+    taken_on_disk_ = flushing_.taken;
+    return !changed_ && recovered(now);
+}
+
+bool Keeping::finish(const Enforcement& enforcement, Instant now, Steady::time_point t) {
+    bool news = keep(enforcement, now, t);
+    for (flush(t); background_.busy(); flush(t)) {
+        news = end_flush(now, t) || news;
+        news = settle(enforcement, now, t) || news;
+    }
+    return news;
+}
+
+Revision Keeping::reportable(Revision in_force) {
+    const auto left = file_.flush();
+    const bool waits = taken_ != taken_on_disk_ || (left && left->publishes());
+    if (!waits) reportable_ = in_force;
+    return reportable_;
+}
+
+bool Keeping::set_trouble(const std::string& reason, Instant now) {
+    const bool news = trouble_.reason() != reason;
+    trouble_.set(reason, now);
+    return news;
 }
 
 bool Keeping::failed(const SnapshotError& error, Instant now, Steady::time_point t) {
     retry_.failed(t);
-    const bool news = trouble_.reason() != error.what();
-    trouble_.set(error.what(), now);
+    return set_trouble(error.what(), now);
+}
+
+bool Keeping::recovered(Instant now) {
+    retry_.succeeded();
+    const bool news = trouble_.reason().has_value();
+    trouble_.clear(now);
     return news;
 }
 
 Steady::time_point Keeping::next(Steady::time_point t) const {
-    return changed_ && revision_ >= 0 ? std::max(t, retry_.at()) : Steady::time_point::max();
+    return changed_ && revision_ >= 0 && !publishes() ? std::max(t, retry_.at()) : Steady::time_point::max();
 }
 
 }  // namespace smtpfence

@@ -1,7 +1,13 @@
 #pragma once
 // Keeps the last good fence on disk while the service runs: what the kernel took is noted at once, and what could not
-// be written is tried again. The fence in the kernel never waits for the disk.
+// be written is tried again. Neither the fence in the kernel nor who follows the database waits for the disk: a thread
+// does.
+//
+//   keeping.note(transaction, now());       // the kernel took it
+//   if (keeping.keep(enforcement, now(), t)) report();
+//   keeping.flush();                        // keeping.descriptor() is readable when the disk has it: keep() again
 
+#include "controller/background.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/last_good.hpp"
 #include "controller/steady.hpp"
@@ -23,22 +29,42 @@ public:
 
     /// Brings the file up to what is in force. Whether trouble began or ended.
     bool keep(const Enforcement&, Instant now, Steady::time_point);
-    /// Has the disk take what it was only handed. Whether trouble began.
-    bool synchronise(Instant now, Steady::time_point);
+    /// Has the disk take what it was only handed, in a thread.
+    void flush(Steady::time_point);
+    /// Both, until the disk has everything or refuses it. Whether trouble began or ended.
+    bool finish(const Enforcement&, Instant now, Steady::time_point);
 
-    /// Something was taken from somebody that a reboot could give back: it is not reported yet.
-    bool owes_narrowing() const { return narrowed_; }
+    /// The newest revision that may be reported where `in_force` is enforced: what was taken from somebody by then is
+    /// on disk, so that a reboot doesn't give it back. To be asked behind each pass.
+    Revision reportable(Revision in_force);
     const Trouble& trouble() const { return trouble_; }
-    /// When keep() has something to do.
+    /// When keep() has something to do, if not when the descriptor says so.
     Steady::time_point next(Steady::time_point) const;
+    int descriptor() const { return background_.descriptor(); }
 
 private:
+    /// How far the file was: what was taken from somebody in so many transactions is in it, and this revision.
+    struct Point {
+        uint64_t taken = 0;
+        Revision revision = 0;
+    };
+    bool end_flush(Instant now, Steady::time_point);
+    bool settle(const Enforcement&, Instant now, Steady::time_point);
+    bool set_trouble(const std::string& reason, Instant now);
     bool failed(const SnapshotError&, Instant now, Steady::time_point);
+    bool recovered(Instant now);
+    bool publishes() const { return flush_ && flush_->publishes(); }
 
     LastGood file_;
     bool changed_ = true;  ///< something is in force that is not in the file
-    bool narrowed_ = false;
     Revision revision_ = -1;
+    uint64_t taken_ = 0;  ///< transactions that took something from somebody
+    Point settled_, flushing_;
+    uint64_t taken_on_disk_ = 0;
+    Revision reportable_ = 0;
+    std::optional<LastGood::Flush> flush_;  ///< that runs
+    Steady::time_point flush_began_{};
+    Background background_;
     Trouble trouble_;
     Retry retry_{std::chrono::seconds(1)};
 };

@@ -142,8 +142,9 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
         pass = enforcement.follow(database, now());
         pass.changes += earlier;
     }
-    LastGood(run.configuration().state_directory)
-        .settle(enforcement.applied(), guard.openings(), pass.revision, enforcement.mark(), now());
+    LastGood last_good(run.configuration().state_directory);
+    last_good.settle(enforcement.applied(), guard.openings(), pass.revision, enforcement.mark(), now());
+    last_good.synchronise();
     print_applied(run, pass.revision, pass.changes);
     return say_withheld(run, guard.withheld() ? std::optional(sentence(*guard.withheld())) : std::nullopt);
 }

@@ -17,13 +17,6 @@
 
 namespace smtpfence {
 
-namespace {
-
-/// Changes may take so much, or as much as the whole fence.
-constexpr size_t outgrown = size_t{1} << 20;
-/// Several million rights; what is larger (a sparse file) is not read into memory at boot.
-constexpr off_t largest_file = off_t{1} << 30;
-
 class Descriptor {
 public:
     explicit Descriptor(int number) : number_(number) {}
@@ -33,11 +26,17 @@ public:
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
     int number() const { return number_; }
-    int release() { return std::exchange(number_, -1); }
 
 private:
     int number_;
 };
+
+namespace {
+
+/// Changes may take so much, or as much as the whole fence.
+constexpr size_t outgrown = size_t{1} << 20;
+/// Several million rights; what is larger (a sparse file) is not read into memory at boot.
+constexpr off_t largest_file = off_t{1} << 30;
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
     throw SnapshotError(
@@ -91,6 +90,7 @@ void synchronise_directory(const std::filesystem::path& path) {
 }
 
 std::filesystem::path newest(const std::filesystem::path& directory) { return directory / "fence"; }
+std::filesystem::path unpublished(const std::filesystem::path& directory) { return directory / "fence.new"; }
 std::filesystem::path previous(const std::filesystem::path& directory) { return directory / "fence.previous"; }
 
 bool usable(const std::filesystem::path& path) {
@@ -133,43 +133,32 @@ LastGood::LastGood(std::filesystem::path directory) : directory_(std::move(direc
     if (error) fail(directory_, "created");
 }
 
-LastGood::~LastGood() {
-    if (descriptor_ >= 0) close(descriptor_);
-}
-
 void LastGood::write_record(std::string body, Instant now) {
-    if (descriptor_ < 0) return;
+    if (!file_) return;
     body.insert(0, fmt::format("at {}\n", to_number(now)));
     const std::string record = record_of(body);
-    if (write_all(descriptor_, record)) {
+    if (write_all(file_->number(), record)) {
         end_ += record.size();
-        synchronised_ = false;
     } else {
-        close(std::exchange(descriptor_, -1));
+        file_.reset();
     }
 }
 
 void LastGood::append(const Transaction& transaction, Instant now) {
     std::string lines = record_lines(transaction);
-    if (lines.empty()) return;
-    write_record(std::move(lines), now);
-    if (descriptor_ < 0 || !narrows(transaction)) return;
-    if (fdatasync(descriptor_) == 0) {
-        synchronised_ = true;
-    } else {
-        close(std::exchange(descriptor_, -1));
-    }
+    if (!lines.empty()) write_record(std::move(lines), now);
 }
 
 void LastGood::resume(const Snapshot& last) {
-    Descriptor file(open(newest(directory_).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
+    auto file = std::make_shared<const Descriptor>(
+        open(newest(directory_).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW));
     struct stat status {};
-    if (!last.resumable || file.number() < 0 || fstat(file.number(), &status) != 0) return;
+    if (!last.resumable || file->number() < 0 || fstat(file->number(), &status) != 0) return;
     if (static_cast<size_t>(status.st_size) != last.end) return;
-    if (descriptor_ >= 0) close(descriptor_);
-    descriptor_ = file.release();
+    file_ = std::move(file);
+    published_ = true;
     whole_ = last.whole;
-    end_ = last.end;
+    end_ = flushed_ = last.end;
     openings_ = last.openings;
     revision_ = last.revision;
     mark_ = last.mark;
@@ -178,7 +167,8 @@ void LastGood::resume(const Snapshot& last) {
 bool LastGood::is_there() const {
     struct stat open_file {
     }, named{};
-    return descriptor_ >= 0 && fstat(descriptor_, &open_file) == 0 && stat(newest(directory_).c_str(), &named) == 0 &&
+    const auto name = published_ ? newest(directory_) : unpublished(directory_);
+    return file_ && fstat(file_->number(), &open_file) == 0 && stat(name.c_str(), &named) == 0 &&
            open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
@@ -195,36 +185,28 @@ void LastGood::settle(const Fence& fence, const Openings& openings, Revision rev
         if (std::find(openings_.begin(), openings_.end(), opening) == openings_.end()) lines += opening_line(opening);
     }
     if (!lines.empty()) write_record(std::move(lines), now);
-    if (descriptor_ < 0) fail(newest(directory_), "written");
+    if (!file_) fail(newest(directory_), "written");
     openings_ = openings;
     revision_ = revision;
     mark_ = mark;
 }
 
-void LastGood::synchronise() {
-    if (descriptor_ < 0 || synchronised_) return;
-    if (fdatasync(descriptor_) != 0) {
-        close(std::exchange(descriptor_, -1));
-        fail(newest(directory_), "written to disk");
-    }
-    synchronised_ = true;
-}
-
 void LastGood::write_whole(const Fence& fence, const Openings& openings, Revision revision, const std::string& mark,
                            Instant now) {
-    const std::filesystem::path fresh = directory_ / "fence.new";
+    const std::filesystem::path fresh = unpublished(directory_);
     if (unlink(fresh.c_str()) != 0 && errno != ENOENT) fail(fresh, "replaced");
-    Descriptor file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (file.number() < 0 || !give_to_owner(file.number(), directory_)) fail(fresh, "created");
+    auto file = std::make_shared<const Descriptor>(
+        open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (file->number() < 0 || !give_to_owner(file->number(), directory_)) fail(fresh, "created");
     Digest digest;
     size_t length = 0;
-    if (!write_all(file.number(), std::string(snapshot_magic) + record_header(0, std::string(64, '0'))))
+    if (!write_all(file->number(), std::string(snapshot_magic) + record_header(0, std::string(64, '0'))))
         fail(fresh, "written");
     std::string buffer;
     const auto flush = [&] {
         digest.add(buffer);
         length += buffer.size();
-        if (!write_all(file.number(), buffer)) fail(fresh, "written");
+        if (!write_all(file->number(), buffer)) fail(fresh, "written");
         buffer.clear();
     };
     const auto add = [&](std::string_view line) {
@@ -237,24 +219,66 @@ void LastGood::write_whole(const Fence& fence, const Openings& openings, Revisio
     each_record_line(fence, add);
     flush();
     const std::string header = record_header(length, digest.text());
-    if (pwrite(file.number(), header.data(), header.size(), snapshot_magic.size()) !=
-            static_cast<ssize_t>(header.size()) ||
-        fsync(file.number()) != 0) {
+    if (pwrite(file->number(), header.data(), header.size(), snapshot_magic.size()) !=
+        static_cast<ssize_t>(header.size())) {
         fail(fresh, "written");
     }
-    // A damaged file takes no good one's place.
-    if (is_there() || usable(newest(directory_))) {
-        if (rename(newest(directory_).c_str(), previous(directory_).c_str()) != 0) fail(newest(directory_), "kept");
-    }
-    if (rename(fresh.c_str(), newest(directory_).c_str()) != 0) fail(newest(directory_), "replaced");
-    synchronise_directory(directory_);
-    if (descriptor_ >= 0) close(descriptor_);
-    descriptor_ = file.release();
+    over_sound_ = published_ && is_there();
+    file_ = std::move(file);
+    published_ = false;
     whole_ = end_ = snapshot_magic.size() + header.size() + length;
-    synchronised_ = true;
+    flushed_ = 0;
     openings_ = openings;
     revision_ = revision;
     mark_ = mark;
+}
+
+void LastGood::Flush::run() const {
+    const std::filesystem::path name = newest(directory_), fresh = unpublished(directory_);
+    if (!publishes_) {
+        if (fdatasync(file_->number()) != 0) fail(name, "written to disk");
+        return;
+    }
+    if (fsync(file_->number()) != 0) fail(fresh, "written to disk");
+    // A damaged file takes no good one's place.
+    if (over_sound_ || usable(name)) {
+        if (rename(name.c_str(), previous(directory_).c_str()) != 0) fail(name, "kept");
+    }
+    if (rename(fresh.c_str(), name.c_str()) != 0) fail(name, "replaced");
+    synchronise_directory(directory_);
+}
+
+std::optional<LastGood::Flush> LastGood::flush() const {
+    if (!file_ || flushed_ == end_) return std::nullopt;
+    Flush flush;
+    flush.directory_ = directory_;
+    flush.file_ = file_;
+    flush.end_ = end_;
+    flush.publishes_ = !published_;
+    flush.over_sound_ = over_sound_;
+    return flush;
+}
+
+void LastGood::succeeded(const Flush& flush) {
+    if (file_ != flush.file_) return;
+    flushed_ = flush.end_;
+    published_ = true;
+}
+
+void LastGood::failed(const Flush& flush) {
+    if (file_ == flush.file_) file_.reset();
+}
+
+void LastGood::synchronise() {
+    const auto left = flush();
+    if (!left) return;
+    try {
+        left->run();
+    } catch (...) {
+        failed(*left);
+        throw;
+    }
+    succeeded(*left);
 }
 
 bool LastGood::remove(const std::filesystem::path& directory) {

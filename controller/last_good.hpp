@@ -6,11 +6,12 @@
 //
 //   std::optional<Snapshot> last = read_last_good(directory, complaints);
 //   LastGood file(directory);
-//   file.append(transaction);        // after the kernel took it
-//   file.settle(fence, openings, revision, now());   // after a pass
-//   file.synchronise();                              // when there is time
+//   file.append(transaction, now());                       // after the kernel took it
+//   file.settle(fence, openings, revision, mark, now());   // after a pass
+//   file.synchronise();                                    // waits for the disk, as flush()->run() does elsewhere
 
 #include <filesystem>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -29,26 +30,50 @@ struct SnapshotError : std::runtime_error {
 std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, Instant now,
                                        std::vector<std::string>& complaints);
 
+class Descriptor;
+
 class LastGood {
 public:
+    /// What was handed to the operating system and may not be on the disk yet. Run by whatever thread.
+    class Flush {
+    public:
+        /// Waits for the disk; a whole file takes its name then. Throws SnapshotError.
+        void run() const;
+        /// It is a whole file's first one: until its end, nothing is settled.
+        bool publishes() const { return publishes_; }
+
+    private:
+        friend class LastGood;
+        std::filesystem::path directory_;
+        std::shared_ptr<const Descriptor> file_;
+        size_t end_ = 0;  ///< bytes of the file that it has the disk take
+        bool publishes_ = false;
+        bool over_sound_ = false;  ///< the file whose place it takes is known to be undamaged
+    };
+
     /// Creates the directory when it is missing, nothing else. Throws SnapshotError.
     explicit LastGood(std::filesystem::path directory);
-    ~LastGood();
-    LastGood(const LastGood&) = delete;
-    LastGood& operator=(const LastGood&) = delete;
 
     /// Goes on with the file that `last` was read from, if it is resumable and still there: its fence is in force.
     void resume(const Snapshot& last);
 
-    /// Notes a transaction that the kernel took. What narrows is on disk when this returns, what only widens after
-    /// synchronise(). Never throws: what could not be written makes settle() write everything.
+    /// Notes a transaction that the kernel took, until a flush in memory only. Never throws: what could not be written
+    /// makes settle() write everything.
     void append(const Transaction&, Instant now);
 
-    /// After a pass: the file holds `fence` and `openings`, as of `revision` and its mark (Snapshot::mark). Throws
-    /// SnapshotError; then the next call tries again.
+    /// After a pass: the file holds `fence` and `openings`, as of `revision` and its mark (Snapshot::mark), and after a
+    /// flush the disk does. Not while a flush that publishes runs. Throws SnapshotError; then the next call tries
+    /// again.
     void settle(const Fence&, const Openings&, Revision, const std::string& mark, Instant now);
 
-    /// Has the disk take what was only handed to it. Throws SnapshotError.
+    /// nullopt: the disk has everything.
+    std::optional<Flush> flush() const;
+    /// It was run. What was handed over since is left to the next one.
+    void succeeded(const Flush&);
+    /// It was run and threw: the next settle() writes everything.
+    void failed(const Flush&);
+
+    /// Runs what is to be flushed. Throws SnapshotError.
     void synchronise();
 
     /// Removes both files. False: there were none.
@@ -60,10 +85,12 @@ private:
     void write_record(std::string body, Instant now);
 
     std::filesystem::path directory_;
-    int descriptor_ = -1;         ///< of the file that records are appended to; -1: it has to be written whole first
-    size_t whole_ = 0, end_ = 0;  ///< bytes of the whole fence, and of all
-    bool synchronised_ = true;
-    Openings openings_;  ///< as they stand in the file
+    std::shared_ptr<const Descriptor> file_;  ///< that records are appended to; null: it has to be written whole first
+    bool published_ = false;                  ///< it has its name
+    size_t whole_ = 0, end_ = 0;              ///< bytes of the whole fence, and of all
+    size_t flushed_ = 0;                      ///< bytes that are on disk
+    bool over_sound_ = false;                 ///< Flush::over_sound_
+    Openings openings_;                       ///< as they stand in the file
     Revision revision_ = -1;
     std::string mark_;
 };

@@ -33,27 +33,41 @@ AttemptReading read_counts(Kernel& kernel) {
 
 }  // namespace
 
-bool Reporter::write(Database& database, const Report& state, size_t changes, const History& history,
-                     Steady::time_point t) {
+void Reporter::asked(const std::vector<ApplyRequest>& requests, size_t changes) {
+    for (const ApplyRequest& request : requests) asked_.push_back({request, changes});
+}
+
+std::vector<ApplyRequest> Reporter::unheard(std::vector<ApplyRequest> requests) const {
+    std::erase_if(requests, [&](const ApplyRequest& request) {
+        return std::any_of(asked_.begin(), asked_.end(),
+                           [&](const Asked& asked) { return asked.request.number == request.number; });
+    });
+    return requests;
+}
+
+bool Reporter::write(Database& database, const Report& state, const History& history, Steady::time_point t) {
     if (!retry_.due(t)) return false;
     written_ = false;
     try {
         report(database, state, t);
-        answer(database, state, changes);
+        answer(database, state);
         read_attempts(database, state.router, history.now, t);
         forget(database, history.now - history.keep, t);
         retry_.succeeded();
         unwritten_.clear();
     } catch (const DatabaseError& error) {
         retry_.failed(t);
+        if (error.kind == DatabaseError::Kind::busy) return written_;
+        asked_.clear();
         if (unwritten_ != error.what()) journal(Level::warning, fmt::format("can't report: {}", error.what()));
         unwritten_ = error.what();
     }
     return written_;
 }
 
-void Reporter::answer(Database& database, const Report& state, size_t changes) {
-    for (const ApplyRequest& request : asked_) {
+void Reporter::answer(Database& database, const Report& state) {
+    for (; !asked_.empty(); asked_.pop_front()) {
+        const auto& [request, changes] = asked_.front();
         nlohmann::json result{{"ok", !state.error}, {"revision", state.revision}, {"changes", changes}};
         if (state.error) result["error"] = *state.error;
         if (state.guard) result["withheld"] = nlohmann::json::parse(*state.guard);
@@ -62,7 +76,6 @@ void Reporter::answer(Database& database, const Report& state, size_t changes) {
         written_ = true;
         journal(Level::info, fmt::format("apply requested by {}: {}", request.login, words));
     }
-    asked_.clear();
 }
 
 void Reporter::report(Database& database, const Report& state, Steady::time_point t) {
@@ -94,7 +107,7 @@ void Reporter::forget(Database& database, Instant before, Steady::time_point t) 
 
 Steady::time_point Reporter::next(Steady::time_point t) const {
     if (!retry_.due(t)) return retry_.at();
-    if (report_due_ || !attempts_.done) return t;
+    if (report_due_ || !asked_.empty() || !attempts_.done) return t;
     return std::min({next_report_, next_attempts_, next_forget_});
 }
 

@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "controller/alarm.hpp"
 #include "controller/enforcement.hpp"
@@ -77,6 +78,7 @@ public:
             wait();
             for (int number = signals_.next(); number != 0; number = signals_.next()) receive(number);
         }
+        keeping_.finish(enforcement_, now(), Steady::now());
         supervisor_.stopping();
         journal(Level::info, "stopped; the rules stay in force");
         return 0;
@@ -120,10 +122,10 @@ private:
         const Steady::time_point started = Steady::now();
         check_clock(started);
         check_kernel(started);
-        keep(started);
+        if (keeping_.keep(enforcement_, now(), started)) reporter_.hurry();
         lock_.turn_away();
         check_database(started);
-        if (keeping_.synchronise(now(), started)) reporter_.hurry();
+        keeping_.flush(started);
         supervisor_.tell(status(), enforcement_.fenced(), started);
     }
 
@@ -202,14 +204,16 @@ private:
         if (!follower_.due(t)) return;
         try {
             if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
-            auto requests = look_for_requests(t);
+            const auto requests = look_for_requests(t);
             size_t changes = 0;
             if (follow_due_ && verifier_.due(t) && t >= gathered_at_) changes = follow(t);
             if (withholding_.confirmed(enforcement_.guard(), requests, now())) changes += follow(t);
             withholding_.tell(enforcement_.guard(), report_, reporter_);
-            keep(t);
-            reporter_.asked(std::move(requests));
-            write(changes, t);
+            const bool asked = !requests.empty();  // the answer says what the disk made of it
+            if (asked ? keeping_.finish(enforcement_, now(), t) : keeping_.keep(enforcement_, now(), t))
+                reporter_.hurry();
+            reporter_.asked(requests, changes);
+            write(t);
             follower_.succeeded();
         } catch (const DatabaseError& error) {
             trouble_.set(error.what(), now());
@@ -229,7 +233,7 @@ private:
             follow_due_ = false;
             report_.last_pass = report_.verified_at = now();
             verifier_.succeeded();
-            if (trouble_.reason() || report_.revision != pass.revision) reporter_.hurry();
+            if (trouble_.reason()) reporter_.hurry();
             keeping_.note(pass.revision);
             trouble_.clear(now());
             if (pass.changes > 0) {
@@ -253,7 +257,7 @@ private:
 
     /// `apply` on this machine asks for a pass and waits for its result.
     std::vector<ApplyRequest> look_for_requests(Steady::time_point t) {
-        auto requests = open_requests(follower_.session(), configuration_.router);
+        auto requests = reporter_.unheard(open_requests(follower_.session(), configuration_.router));
         if (!requests.empty()) {
             verifier_.hurry();
             check_kernel(t, Verifier::Sweep::whole);
@@ -264,21 +268,15 @@ private:
         return requests;
     }
 
-    /// What is in force goes to disk before it is reported.
-    void keep(Steady::time_point t) {
-        if (keeping_.keep(enforcement_, now(), t)) reporter_.hurry();
-    }
-
-    void write(size_t changes, Steady::time_point t) {
-        // What was taken from somebody is reported only when a reboot could not give it back.
-        if (!keeping_.owes_narrowing()) report_.revision = enforcement_.revision().value_or(0);
+    void write(Steady::time_point t) {
+        const Revision reportable = keeping_.reportable(enforcement_.revision().value_or(0));
+        if (std::exchange(report_.revision, reportable) != reportable) reporter_.hurry();
         report_.heartbeat = smtpfence::now();
         const Trouble& trouble = trouble_.reason() ? trouble_ : keeping_.trouble();
         report_.error = trouble.reason();
         report_.error_since = trouble.reason() ? std::optional(trouble.since()) : std::nullopt;
         try {
-            const bool written =
-                reporter_.write(follower_.session(), report_, changes, {now(), configuration_.keep}, t);
+            const bool written = reporter_.write(follower_.session(), report_, {now(), configuration_.keep}, t);
             if (written && follower_.drain()) follow_due_ = true;
         } catch (const KernelError& error) {
             kernel_failed(error, t);
@@ -325,7 +323,8 @@ private:
                                 {alarm_.descriptor(), POLLIN, 0},
                                 {gathers ? -1 : follower_.descriptor(), POLLIN, 0},
                                 {verifier_.due(t) ? kernel_->listener() : -1, POLLIN, 0},
-                                {reads_on ? reading_->descriptor() : -1, POLLIN, 0}};
+                                {reads_on ? reading_->descriptor() : -1, POLLIN, 0},
+                                {keeping_.descriptor(), POLLIN, 0}};
         if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
         if (descriptors[2].revents != 0) follower_.wake();
     }

@@ -76,8 +76,9 @@ public:
 
     virtual void begin_reading() = 0;  ///< a consistent view until commit or rollback
     virtual void begin_writing() = 0;  ///< takes the write lock now (waits for it, then DatabaseError locked)
-    /// As begin_writing(), for what may come later or be lost in a power cut: reports and counts. It waits 0.1 s for
-    /// the lock, and the commit doesn't wait for the disk.
+    /// As begin_writing(), for what may come later or be lost in a power cut: reports and counts. It doesn't wait for
+    /// the lock (DatabaseError busy; locked, with its holder, when all calls for a second found it taken), and the
+    /// commit doesn't wait for the disk.
     virtual void begin_reporting() = 0;
     virtual void commit() = 0;
     virtual void rollback() noexcept = 0;  ///< nothing to do outside a transaction

@@ -24,9 +24,10 @@ struct Refused : std::runtime_error {
     Refusal reason;
 };
 
-/// The database failed (unreachable, locked, corrupt, full, read-only, too new). Nothing was written.
+/// The database failed (unreachable, locked, corrupt, full, read-only, too new), or somebody else writes just now, for
+/// whom the session doesn't wait (busy). Nothing was written.
 struct DatabaseError : std::runtime_error {
-    enum class Kind { failed, locked, denied, corrupt, full, schema };
+    enum class Kind { failed, busy, locked, denied, corrupt, full, schema };
     DatabaseError(Kind what_kind, const std::string& message) : std::runtime_error(message), kind(what_kind) {}
     Kind kind;
 };

@@ -10,14 +10,12 @@
 #include <cstring>
 #include <filesystem>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
 #include "subscribers/file_watch.hpp"
 #include "subscribers/ownership.hpp"
 #include "subscribers/schema.hpp"
-#include "subscribers/sqlite_failure.hpp"
-#include "subscribers/sqlite_statement.hpp"
+#include "subscribers/sqlite_connection.hpp"
 
 namespace smtpfence {
 
@@ -26,7 +24,11 @@ namespace {
 using Kind = DatabaseError::Kind;
 
 constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against other programs' files
-constexpr std::chrono::milliseconds report_patience{100};
+/// Frames in the log behind which a commit also copies them into the database and waits for the disk. Who reports does
+/// so only where nobody else ever writes.
+constexpr int checkpoint_behind = 1000, checkpoint_behind_report = 8000;
+/// A lock that is held so long is worth looking for its holder, which takes the kernel some 10 ms (/proc/locks).
+constexpr std::chrono::seconds long_lock{1};
 constexpr std::string_view scheme = "sqlite:";
 constexpr std::string_view memory = ":memory:";
 
@@ -35,27 +37,6 @@ void leave_memory_uncounted() {
     static const int result = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (result != SQLITE_OK) throw std::logic_error("SQLite was in use before its first database was opened");
 }
-
-struct ConnectionDeleter {
-    void operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
-};
-/// Looks a text up without making a string of it.
-struct TextHash {
-    using is_transparent = void;
-    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-};
-/// A connection and the statements prepared on it, which go first.
-struct Connection {
-    std::unique_ptr<sqlite3, ConnectionDeleter> handle;
-    std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements;
-    FileIdentity file;
-    std::optional<FileIdentity> log, log_index;  ///< the -wal and -shm files
-    FileStamp stamp;
-    bool failed = false;  ///< could not be asked for data_version
-    int64_t data_version = 0;
-    bool flushes = true;      ///< synchronous=FULL
-    bool wide_cache = false;  ///< as use_wide_cache() set it
-};
 
 class Sqlite final : public Database {
 public:
@@ -71,8 +52,8 @@ public:
     using Database::query;
 
     void begin_reading() override;
-    void begin_writing() override { begin_immediately(true); }
-    void begin_reporting() override { begin_immediately(false); }
+    void begin_writing() override;
+    void begin_reporting() override;
     void commit() override;
     void rollback() noexcept override;
 
@@ -88,6 +69,7 @@ public:
 
 private:
     [[noreturn]] void fail(int result, sqlite3* connection, std::string_view doing) const;
+    [[noreturn]] void fail_locked(std::chrono::duration<double> waited) const;
     [[noreturn]] void fail_to_open(int error) const;
     void create_file() const;
     void require_file() const;
@@ -95,20 +77,15 @@ private:
     void use_write_ahead_log();
     void require_new_log() const;
     Statement& prepared(std::string_view sql);
-    void begin_immediately(bool flush);
+    void flush_commits(bool flush);
     void use_wide_cache(bool wide);
     int64_t number(std::string_view sql);
-    /// How long a connection that flushes, or doesn't, waits for locks.
-    std::chrono::milliseconds patience(bool flush) const {
-        return flush ? patience_ : std::min(patience_, report_patience);
-    }
-    static void wait_for_locks(sqlite3* connection, std::chrono::milliseconds time) {
-        sqlite3_busy_timeout(connection, static_cast<int>(time.count()));
-    }
 
     std::string path_;
     OpenMode mode_;
     std::chrono::milliseconds patience_;  ///< for locks of others
+    /// Since when begin_reporting() always found the lock taken.
+    std::optional<std::chrono::steady_clock::time_point> refused_since_;
     Connection connection_;
     std::unique_ptr<FileWatch> watch_;
 };
@@ -121,12 +98,7 @@ void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const
     // Whoever reads in WAL mode makes files beside the database. SQLite says of that only that they are missing.
     if ((result & 0xff) == SQLITE_CANTOPEN && on_read_only_file_system(path_)) system_error = EROFS;
     const Kind kind = kind_of(extended == SQLITE_OK ? result : extended, system_error);
-    if (kind == Kind::locked) {
-        const std::string holder = lock_holder(path_);
-        const std::chrono::duration<double> waited = patience(connection_.flushes);
-        throw DatabaseError(kind, fmt::format("{} has been locked{} for {} s; {}", name(), holder, waited.count(),
-                                              advice(kind, path_)));
-    }
+    if (kind == Kind::locked) fail_locked(patience_);
     std::string why = connection ? sqlite3_errmsg(connection) : sqlite3_errstr(result);
     const int primary = extended & 0xff;
     if (system_error != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN)) {
@@ -134,6 +106,11 @@ void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const
     }
     if (!doing.empty() && kind == Kind::failed) why += fmt::format(" in {}", quoted(doing));
     throw DatabaseError(kind, fmt::format("{}: {}; {}", name(), why, advice(kind, path_)));
+}
+
+void Sqlite::fail_locked(std::chrono::duration<double> waited) const {
+    throw DatabaseError(Kind::locked, fmt::format("{} has been locked{} for {} s; {}", name(), lock_holder(path_),
+                                                  waited.count(), advice(Kind::locked, path_)));
 }
 
 void Sqlite::fail_to_open(int error) const {
@@ -180,7 +157,7 @@ Connection Sqlite::connect() {
     const int result = sqlite3_open_v2(path_.c_str(), &handle, flags, nullptr);
     fresh.handle.reset(handle);
     if (result != SQLITE_OK) fail(result, handle, {});
-    wait_for_locks(handle, patience_);
+    sqlite3_busy_timeout(handle, static_cast<int>(patience_.count()));
     fresh.file = identity_of(path_).value_or(FileIdentity{});
 
     std::swap(connection_, fresh);  // the queries below run on it; the old one comes back if they fail
@@ -305,14 +282,36 @@ void Sqlite::begin_reading() {
     }
 }
 
-void Sqlite::begin_immediately(bool flush) {
-    if (connection_.flushes != flush) {
-        query(flush ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", {});
-        connection_.flushes = flush;
-        wait_for_locks(connection_.handle.get(), patience(flush));
-    }
-    if (flush) use_wide_cache(true);
+void Sqlite::flush_commits(bool flush) {
+    if (connection_.flushes == flush) return;
+    query(flush ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", {});
+    sqlite3_wal_autocheckpoint(connection_.handle.get(), flush ? checkpoint_behind : checkpoint_behind_report);
+    connection_.flushes = flush;
+}
+
+void Sqlite::begin_writing() {
+    flush_commits(true);
+    use_wide_cache(true);
     query("BEGIN IMMEDIATE", {});
+}
+
+void Sqlite::begin_reporting() {
+    flush_commits(false);
+    sqlite3* connection = connection_.handle.get();
+    Statement& begin = prepared("BEGIN IMMEDIATE");
+    const Execution execution(begin);
+    sqlite3_busy_timeout(connection, 0);
+    const int result = sqlite3_step(begin.handle.get());
+    sqlite3_busy_timeout(connection, static_cast<int>(patience_.count()));
+    if ((result & 0xff) != SQLITE_BUSY) {
+        if (result != SQLITE_DONE) fail(result, connection, "BEGIN IMMEDIATE");
+        refused_since_.reset();
+        return;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!refused_since_) refused_since_ = now;
+    if (now - *refused_since_ >= long_lock) fail_locked(long_lock);
+    throw DatabaseError(Kind::busy, fmt::format("{} is being written to; {}", name(), advice(Kind::locked, path_)));
 }
 
 void Sqlite::commit() {

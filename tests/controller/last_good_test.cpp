@@ -47,6 +47,13 @@ std::string bytes_of(const fs::path& path) {
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
+/// One pass of a process that ends then.
+void keep_in(const fs::path& directory, const Fence& fence, Revision revision, Instant at = settled) {
+    LastGood file(directory);
+    file.settle(fence, {}, revision, "", at);
+    file.synchronise();
+}
+
 void write_bytes(const fs::path& path, const std::string& bytes) {
     std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
@@ -61,6 +68,7 @@ TEST_CASE("last_good: what was settled and appended is read back") {
     file.append(taking("100.64.7.7"), settled);  // nothing to append to yet
     const Openings openings{{settled, Opening::Kind::exempt, Family::v4, 12.5}};
     file.settle(small_fence(), openings, 7, "abc", settled);
+    file.synchronise();
     CHECK(state.read()->mark == "abc");
     CHECK(left_to_do(state.read()->fence, small_fence()).empty());
     CHECK(state.read()->openings == openings);
@@ -69,8 +77,10 @@ TEST_CASE("last_good: what was settled and appended is read back") {
     file.append(taking("100.64.7.8"), settled);
     file.append(giving("100.64.1.1"), settled);
     file.settle(small_fence(), {}, 8, "", settled);
+    file.synchronise();
     CHECK(state.read()->mark.empty());
     file.settle(small_fence(), {}, 8, "def", settled);
+    file.synchronise();
     CHECK(state.read()->mark == "def");
     const auto snapshot = state.read();
     CHECK_FALSE(exempt(*snapshot, "100.64.7.8"));
@@ -86,17 +96,17 @@ TEST_CASE("last_good: what was settled and appended is read back") {
 
 TEST_CASE("last_good: rights that are over do not come back, by the later of clock and file") {
     State state;
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled);
+    keep_in(state.directory, small_fence(), 7);
     CHECK(exempt(*state.read(settled + Seconds{29 * 86400}), "100.64.7.7"));
     CHECK_FALSE(exempt(*state.read(settled + Seconds{30 * 86400}), "100.64.7.7"));
     CHECK(exempt(*state.read(settled + Seconds{40 * 86400}), "100.64.7.8"));
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled + Seconds{30 * 86400});
+    keep_in(state.directory, small_fence(), 7, settled + Seconds{30 * 86400});
     const auto in_1970 = state.read(to_instant(5));
     CHECK_FALSE(exempt(*in_1970, "100.64.7.7"));
     CHECK(in_1970->written == settled + Seconds{30 * 86400});
     Policy policy = small_policy(settled);
     policy.rights[0].until = settled + Seconds{100};
-    LastGood(state.directory).settle(compile(policy, {}, {}), {}, 7, "", settled);
+    keep_in(state.directory, compile(policy, {}, {}), 7);
     const auto behind = state.read(to_instant(5));
     const auto& rights = behind->fence.sets.at("exempt4_32").elements;
     CHECK(rights.at(to_key(Prefix::parse("100.64.7.7"))).until == to_instant(105));
@@ -107,6 +117,7 @@ TEST_CASE("last_good: changes that outgrow the whole make it anew, and the old f
     State state;
     LastGood file(state.directory);
     file.settle(small_fence(), {}, 7, "", settled);
+    file.synchronise();
     for (int i = 0; i < 5000; ++i) {
         file.append(giving("100.64.1.1"), settled);
         file.append({{AddElements{"exempt4_32", {{to_key(Prefix::parse("100.64.1.1")), {{}, settled}}}}}}, settled);
@@ -115,6 +126,7 @@ TEST_CASE("last_good: changes that outgrow the whole make it anew, and the old f
     Fence fence = small_fence();
     perform(fence, giving("100.64.1.1"));
     file.settle(fence, {}, 9, "", settled);
+    file.synchronise();
     CHECK(fs::file_size(state.file) < 2000);
     CHECK(fs::file_size(state.before) > (1 << 20));
     CHECK(exempt(*state.read(), "100.64.1.1"));
@@ -126,6 +138,7 @@ TEST_CASE("last_good: a file that was taken away is made anew with the next pass
     State state;
     LastGood file(state.directory);
     file.settle(small_fence(), {}, 7, "", settled);
+    file.synchronise();
     SECTION("removed") { fs::remove(state.file); }
     SECTION("moved") { fs::rename(state.file, state.before); }
     SECTION("its directory with it") { fs::remove_all(state.directory); }
@@ -135,10 +148,12 @@ TEST_CASE("last_good: a file that was taken away is made anew with the next pass
     }
     if (fs::exists(state.directory)) {
         file.settle(small_fence(), {}, 8, "", settled);
+        file.synchronise();
     } else {
         CHECK_THROWS_AS(file.settle(small_fence(), {}, 8, "", settled), SnapshotError);
         fs::create_directory(state.directory);
         file.settle(small_fence(), {}, 8, "", settled);
+        file.synchronise();
     }
     CHECK(state.read()->revision == 8);
     CHECK(state.complaints.empty());
@@ -148,6 +163,7 @@ TEST_CASE("last_good: a file cut anywhere is read up to the cut, or not used") {
     State state;
     LastGood file(state.directory);
     file.settle(small_fence(), {}, 7, "", settled);
+    file.synchronise();
     const size_t whole = fs::file_size(state.file);
     file.append(taking("100.64.7.8"), settled);
     const std::string bytes = bytes_of(state.file);
@@ -163,8 +179,8 @@ TEST_CASE("last_good: a file cut anywhere is read up to the cut, or not used") {
 
 TEST_CASE("last_good: a byte that changed anywhere is noticed, and the previous file takes its place") {
     State state;
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled);
-    LastGood(state.directory).settle(small_fence(), {}, 8, "", settled);
+    keep_in(state.directory, small_fence(), 7);
+    keep_in(state.directory, small_fence(), 8);
     const std::string bytes = bytes_of(state.file);
     for (size_t at = 0; at < bytes.size(); at += 7) {
         std::string damaged = bytes;
@@ -177,7 +193,7 @@ TEST_CASE("last_good: a byte that changed anywhere is noticed, and the previous 
         CHECK(state.complaint().find(state.file.string() + " is not used: ") == 0);
     }
     // The damaged one never takes the place of the good one.
-    LastGood(state.directory).settle(small_fence(), {}, 9, "", settled);
+    keep_in(state.directory, small_fence(), 9);
     CHECK(state.read()->revision == 9);
     CHECK(state.complaints.empty());
     write_bytes(state.file, "");
@@ -216,6 +232,7 @@ TEST_CASE("last_good: a directory that can't be written is said, and tried again
     CHECK_THROWS_AS(file.settle(small_fence(), {}, 7, "", settled), SnapshotError);
     fs::remove(state.directory / "fence.new");
     file.settle(small_fence(), {}, 7, "", settled);
+    file.synchronise();
     CHECK(state.read()->revision == 7);
     CHECK(LastGood::remove(state.directory));
     CHECK_FALSE(LastGood::remove(state.directory));
@@ -224,7 +241,7 @@ TEST_CASE("last_good: a directory that can't be written is said, and tried again
 
 TEST_CASE("last_good: a service that finds its file in force goes on with it") {
     State state;
-    LastGood(state.directory).settle(small_fence(), {}, 7, "", settled);
+    keep_in(state.directory, small_fence(), 7);
     const auto inode = [&] {
         struct stat status {};
         REQUIRE(stat(state.file.c_str(), &status) == 0);
@@ -255,8 +272,48 @@ TEST_CASE("last_good: a service that finds its file in force goes on with it") {
     Fence fence = small_fence();
     fence.sets.at("exempt4_32").elements.erase(to_key(Prefix::parse("100.64.7.7")));
     file.settle(fence, {}, 8, "", settled);
+    file.synchronise();
     CHECK((inode() == before) == resumed);
     CHECK_FALSE(exempt(state.read().value(), "100.64.7.7"));
+    CHECK(state.read()->revision == 8);
+    CHECK(state.complaints.empty());
+}
+
+TEST_CASE("last_good: a whole file takes its name when the disk has it, with what was appended until then") {
+    State state;
+    keep_in(state.directory, small_fence(), 7);
+    LastGood file(state.directory);
+    file.settle(small_fence(), {}, 8, "", settled);
+    file.append(taking("100.64.7.7"), settled);
+    const auto first = file.flush();
+    REQUIRE(first);
+    CHECK(first->publishes());
+    CHECK(state.read()->revision == 7);
+    file.append(taking("100.64.7.8"), settled);
+    first->run();
+    file.succeeded(*first);
+    CHECK(state.read()->revision == 8);
+    CHECK_FALSE(exempt(*state.read(), "100.64.7.7"));
+
+    const auto second = file.flush();
+    REQUIRE(second);
+    CHECK_FALSE(second->publishes());
+    second->run();
+    file.succeeded(*second);
+    CHECK_FALSE(file.flush());
+    CHECK_FALSE(exempt(*state.read(), "100.64.7.8"));
+}
+
+TEST_CASE("last_good: a flush that fails has the next pass write everything") {
+    State state;
+    LastGood file(state.directory);
+    file.settle(small_fence(), {}, 7, "", settled);
+    fs::create_directories(state.file / "in the way");
+    CHECK_THROWS_AS(file.synchronise(), SnapshotError);
+    CHECK_FALSE(file.flush());
+    fs::remove_all(state.file);
+    file.settle(small_fence(), {}, 8, "", settled);
+    file.synchronise();
     CHECK(state.read()->revision == 8);
     CHECK(state.complaints.empty());
 }

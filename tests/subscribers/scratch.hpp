@@ -104,7 +104,7 @@ inline std::string failure(const std::function<void()>& request) {
         request();
         return "done";
     } catch (const DatabaseError& error) {
-        constexpr const char* kinds[] = {"failed", "locked", "denied", "corrupt", "full", "schema"};
+        constexpr const char* kinds[] = {"failed", "busy", "locked", "denied", "corrupt", "full", "schema"};
         return std::string(kinds[static_cast<size_t>(error.kind)]) + ": " + error.what();
     }
 }

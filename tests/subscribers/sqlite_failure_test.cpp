@@ -225,6 +225,29 @@ TEST_CASE("sqlite: a lock that stays is told with its holder") {
     commit_relay(*database, "203.0.113.10");
 }
 
+TEST_CASE("sqlite: who reports doesn't wait for a lock, and is told its holder when it stays") {
+    ScratchDatabase database;
+    const auto session = database.open();
+    Holder holder(database, [](Database& other) { other.begin_writing(); });
+    const auto begin = std::chrono::steady_clock::now();
+    const std::string first = failure([&] { session->begin_reporting(); });
+    CHECK_THAT(first, Catch::StartsWith("busy: ") && Catch::Contains(database.path() + " is being written to; "));
+    CHECK(relays(*session).empty());
+    std::string last = first;
+    for (int i = 0; i < 20 && last == first; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        last = failure([&] { session->begin_reporting(); });
+    }
+    CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::seconds(1));
+    CHECK_THAT(last, Catch::StartsWith("locked: ") && Catch::Contains(holder.words()) && Catch::Contains("for 1 s"));
+    holder.let_go();
+    session->begin_reporting();
+    session->commit();
+    Holder again(database, [](Database& other) { other.begin_writing(); });
+    CHECK(failure([&] { session->begin_reporting(); }) == first);
+    again.let_go();
+}
+
 TEST_CASE("sqlite: a session of little patience is opened at once or not at all") {
     ScratchDatabase database;
     database.close();

@@ -94,6 +94,27 @@ TEST_CASE("sqlite: only who writes has a large cache") {
     database->rollback();
 }
 
+TEST_CASE("sqlite: reports leave it to others to copy the log into the database") {
+    ScratchDatabase database;
+    const auto reporter = database.open();
+    const auto written = [&] { return std::filesystem::file_size(database.path()); };
+    const auto before = written();
+    const char* fill = "INSERT INTO filler VALUES (zeroblob(1000000))";
+    reporter->begin_reporting();
+    reporter->query("CREATE TABLE filler (content BLOB)", {});
+    for (int i = 0; i < 6; ++i) reporter->query(fill, {});  // 1,500 pages
+    reporter->commit();
+    CHECK(written() == before);
+    database->begin_writing();
+    database->query("INSERT INTO filler VALUES (NULL)", {});
+    database->commit();
+    CHECK(written() > before + 6'000'000);
+    reporter->begin_reporting();
+    for (int i = 0; i < 40; ++i) reporter->query(fill, {});  // where nobody else writes
+    reporter->commit();
+    CHECK(written() > before + 40'000'000);
+}
+
 TEST_CASE("sqlite: a query that fails in the middle leaves the session usable") {
     const auto database = open_database("sqlite::memory:", OpenMode::create);
     const char* sql = "VALUES (1), (2), (3)";
