@@ -5,8 +5,10 @@
 //   ...                                            // background.descriptor() is readable when it is over
 //   if (background.over()) background.end();       // throws what it threw
 
+#include <condition_variable>
 #include <functional>
 #include <future>
+#include <mutex>
 #include <thread>
 
 namespace smtpfence {
@@ -20,21 +22,29 @@ public:
     Background(const Background&) = delete;
     Background& operator=(const Background&) = delete;
 
-    /// Not while it is busy. Where the machine has no more threads, the task runs before this returns.
+    /// Not while it is busy. Where the machine has no thread for it, the task runs before this returns.
     void start(std::function<void()> task);
     /// A task was started that end() wasn't called for.
     bool busy() const { return result_.valid(); }
     /// ... and end() doesn't wait.
-    bool over() const;
+    bool over() const { return busy() && rung(0); }
     /// Waits for the task. Throws what it threw.
     void end();
 
     int descriptor() const { return bell_; }
 
 private:
+    bool rung(int milliseconds) const;  ///< -1: waits for it
+    void run();
+
     int bell_ = -1;
     std::future<void> result_;
-    std::thread thread_;
+    std::mutex mutex_;
+    std::condition_variable work_;
+    // Guarded by the mutex:
+    std::packaged_task<void()> task_;  ///< valid: to be run
+    bool ending_ = false;
+    std::thread thread_;  ///< from the first task on
 };
 
 }  // namespace smtpfence
