@@ -1,5 +1,7 @@
 #include "controller/keeping.hpp"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace smtpfence {
@@ -12,7 +14,7 @@ constexpr auto slow_disk = std::chrono::seconds(5);
 
 void Keeping::resume(const Snapshot& last) {
     file_.resume(last);
-    revision_ = last.revision;
+    revision_ = reportable_ = last.revision;
 }
 
 void Keeping::note(const Transaction& transaction, Instant now) {
@@ -31,10 +33,12 @@ bool Keeping::keep(const Enforcement& enforcement, Instant now, Steady::time_poi
     if (background_.over()) {
         news = end_flush(now, t);
     } else if (background_.busy() && t - flush_began_ > slow_disk) {
-        news = set_trouble(
-            "the disk takes longer than 5 s for the last good fence; what is revoked is in force, and is "
-            "reported when a reboot can't give it back",
-            now);
+        news =
+            set_trouble(fmt::format("the last good fence in {} has not reached the disk for 5 s; what was revoked is "
+                                    "in force, and is reported when a reboot can't give it back; see what keeps the "
+                                    "disk busy",
+                                    directory_.string()),
+                        now);
     }
     return settle(enforcement, now, t) || news;
 }
@@ -86,9 +90,7 @@ bool Keeping::finish(const Enforcement& enforcement, Instant now, Steady::time_p
 }
 
 Revision Keeping::reportable(Revision in_force) {
-    const auto left = file_.flush();
-    const bool waits = taken_ != taken_on_disk_ || (left && left->publishes());
-    if (!waits) reportable_ = in_force;
+    if (!waits()) reportable_ = in_force;
     return reportable_;
 }
 

@@ -5,7 +5,7 @@
 //
 //   keeping.note(transaction, now());       // the kernel took it
 //   if (keeping.keep(enforcement, now(), t)) report();
-//   keeping.flush();                        // keeping.descriptor() is readable when the disk has it: keep() again
+//   keeping.flush(t);                       // keeping.descriptor() is readable when the disk has it: keep() again
 
 #include "controller/background.hpp"
 #include "controller/enforcement.hpp"
@@ -18,7 +18,7 @@ namespace smtpfence {
 class Keeping {
 public:
     /// Throws SnapshotError.
-    explicit Keeping(const std::filesystem::path& directory) : file_(directory) {}
+    explicit Keeping(const std::filesystem::path& directory) : directory_(directory), file_(directory) {}
 
     /// `last` is in force as it was read.
     void resume(const Snapshot& last);
@@ -40,7 +40,8 @@ public:
     const Trouble& trouble() const { return trouble_; }
     /// When keep() has something to do, if not when the descriptor says so.
     Steady::time_point next(Steady::time_point) const;
-    int descriptor() const { return background_.descriptor(); }
+    /// -1: nobody waits for the disk.
+    int descriptor() const { return waits() ? background_.descriptor() : -1; }
 
 private:
     /// How far the file was: what was taken from somebody in so many transactions is in it, and this revision.
@@ -53,8 +54,10 @@ private:
     bool set_trouble(const std::string& reason, Instant now);
     bool failed(const SnapshotError&, Instant now, Steady::time_point);
     bool recovered(Instant now);
+    bool waits() const { return taken_ != taken_on_disk_ || !file_.published(); }
     bool publishes() const { return flush_ && flush_->publishes(); }
 
+    std::filesystem::path directory_;
     LastGood file_;
     bool changed_ = true;  ///< something is in force that is not in the file
     Revision revision_ = -1;

@@ -66,8 +66,10 @@ public:
     /// again.
     void settle(const Fence&, const Openings&, Revision, const std::string& mark, Instant now);
 
-    /// nullopt: the disk has everything.
+    /// nullopt: the disk has everything, or the next settle() writes everything.
     std::optional<Flush> flush() const;
+    /// False: a whole file was written that has no name yet.
+    bool published() const { return !file_ || published_; }
     /// It was run. What was handed over since is left to the next one.
     void succeeded(const Flush&);
     /// It was run and threw: the next settle() writes everything.

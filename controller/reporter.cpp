@@ -13,6 +13,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto heartbeat_period = 5s;
+/// News so soon after a report wait for more: a commit costs as much as the pass that it tells of.
+constexpr auto report_pause = 10ms;
 constexpr auto attempts_period = 10s;
 /// Sources in one transaction: a few milliseconds, also while an attack fills the counters.
 constexpr size_t attempts_slice = 1000;
@@ -79,13 +81,13 @@ void Reporter::answer(Database& database, const Report& state) {
 }
 
 void Reporter::report(Database& database, const Report& state, Steady::time_point t) {
-    if (!report_due_ && t < next_report_) return;
+    if (t < next_report(t)) return;
     if (withheld_) write_withheld(database, state.router, *withheld_);
     withheld_.reset();
     write_report(database, state);
     written_ = true;
     report_due_ = false;
-    next_report_ = t + heartbeat_period;
+    last_report_ = t;
 }
 
 void Reporter::read_attempts(Database& database, const std::string& router, Instant now, Steady::time_point t) {
@@ -107,8 +109,13 @@ void Reporter::forget(Database& database, Instant before, Steady::time_point t) 
 
 Steady::time_point Reporter::next(Steady::time_point t) const {
     if (!retry_.due(t)) return retry_.at();
-    if (report_due_ || !asked_.empty() || !attempts_.done) return t;
-    return std::min({next_report_, next_attempts_, next_forget_});
+    if (!asked_.empty() || !attempts_.done) return t;
+    return std::min({next_report(t), next_attempts_, next_forget_});
+}
+
+Steady::time_point Reporter::next_report(Steady::time_point t) const {
+    if (!last_report_) return t;
+    return *last_report_ + (report_due_ ? Steady::duration(report_pause) : heartbeat_period);
 }
 
 }  // namespace smtpfence

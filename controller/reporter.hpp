@@ -23,7 +23,7 @@ class Reporter {
 public:
     explicit Reporter(Kernel& kernel) : kernel_(kernel) {}
 
-    /// The report has news: it is written with the next write().
+    /// The report has news: it is written with the next write() that is 10 ms behind the last report.
     void hurry() { report_due_ = true; }
     /// The next write() says that these rights are withheld.
     void withheld(std::vector<Prefix> rights) { withheld_ = std::move(rights); }
@@ -45,6 +45,7 @@ private:
         ApplyRequest request;
         size_t changes;
     };
+    Steady::time_point next_report(Steady::time_point) const;
     void answer(Database&, const Report&);
     void report(Database&, const Report&, Steady::time_point);
     void read_attempts(Database&, const std::string& router, Instant now, Steady::time_point);
@@ -54,9 +55,10 @@ private:
     std::deque<Asked> asked_;
     std::optional<std::vector<Prefix>> withheld_;  ///< to be written
     AttemptReading attempts_{{}, 0, true};
-    bool report_due_ = true;
+    bool report_due_ = false;
     bool written_ = false;  ///< in this write()
-    Steady::time_point next_report_{}, next_attempts_{}, next_forget_{};
+    std::optional<Steady::time_point> last_report_;
+    Steady::time_point next_attempts_{}, next_forget_{};
     Retry retry_{std::chrono::milliseconds(1), std::chrono::seconds(1)};
     std::string unwritten_;  ///< why the last write() failed
 };

@@ -40,7 +40,7 @@ class Disk(ServiceCase):
             self.passes(self.packets[2])
             self.toggle("revoke", 2, "--no-wait")
             self.service.enforced(lambda: not self.network.inject(self.packets[2], "home", "internet").arrived, "c2 revoked")
-            self.service.enforced(lambda: "the disk takes longer" in (self.status()["error"] or ""), "the error")
+            self.service.enforced(lambda: "has not reached the disk for 5 s" in (self.status()["error"] or ""), "the error")
             self.assertLess(self.status()["revision"], self.status()["desired_revision"])
             self.assertTrue(self.status()["live"])
         self.service.enforced(lambda: self.status()["revision"] == self.status()["desired_revision"], "the report")
