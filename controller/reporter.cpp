@@ -115,7 +115,7 @@ Steady::time_point Reporter::next(Steady::time_point t) const {
 
 Steady::time_point Reporter::next_report(Steady::time_point t) const {
     if (!last_report_) return t;
-    return *last_report_ + (report_due_ ? Steady::duration(report_pause) : heartbeat_period);
+    return report_due_ ? std::max(t, *last_report_ + report_pause) : *last_report_ + heartbeat_period;
 }
 
 }  // namespace smtpfence

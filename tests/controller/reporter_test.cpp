@@ -46,6 +46,11 @@ TEST_CASE("reporter: reports at once, then with each heartbeat, or when there is
     CHECK(desk.write(start + 4s));
     CHECK(reports(*desk.database).at(0).revision == 8);
     CHECK(desk.reporter.next(start + 4s) == start + 9s);
+
+    desk.reporter.hurry();  // so soon behind the last one, it waits for more
+    CHECK_FALSE(desk.write(start + 4s + 9ms));
+    CHECK(desk.reporter.next(start + 4s + 9ms) == start + 4s + 10ms);
+    CHECK(desk.write(start + 4s + 10ms));
 }
 
 TEST_CASE("reporter: answers what was asked, with what was done or what went wrong") {
