@@ -110,12 +110,12 @@ void Reporter::forget(Database& database, Instant before, Steady::time_point t) 
 Steady::time_point Reporter::next(Steady::time_point t) const {
     if (!retry_.due(t)) return retry_.at();
     if (!asked_.empty() || !attempts_.done) return t;
-    return std::min({next_report(t), next_attempts_, next_forget_});
+    return std::max(t, std::min({next_report(t), next_attempts_, next_forget_}));
 }
 
 Steady::time_point Reporter::next_report(Steady::time_point t) const {
     if (!last_report_) return t;
-    return report_due_ ? std::max(t, *last_report_ + report_pause) : *last_report_ + heartbeat_period;
+    return *last_report_ + (report_due_ ? Steady::duration(report_pause) : heartbeat_period);
 }
 
 }  // namespace smtpfence
