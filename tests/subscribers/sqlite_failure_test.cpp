@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <thread>
 
 #include "scratch.hpp"
 #include "subscribers/customer.hpp"
