@@ -1,7 +1,7 @@
 #pragma once
 // Keeps the last good fence on disk while the service runs: what the kernel took is noted at once, and what could not
-// be written is tried again. Neither the fence in the kernel nor who follows the database waits for the disk: a thread
-// does.
+// be written is tried again. Neither the fence in the kernel nor who follows the database waits for the disk, but in
+// finish(): a thread does.
 //
 //   keeping.note(transaction, now());       // the kernel took it
 //   if (keeping.keep(enforcement, now(), t)) report();
