@@ -17,9 +17,10 @@ namespace {
 
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
-constexpr int collecting = 24;         // pauses: what has ended in a set of some size is collected every second
-constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
-constexpr uint16_t set_count = 20;     // NFTA_SET_COUNT: younger than Linux 6.12, absent before
+constexpr int collecting = 24;           // pauses: what has ended in a set of some size is collected every second
+constexpr size_t soon_dumped = 1 << 15;  // so many elements take no longer than a pause
+constexpr size_t asked_at_once = 200;    // what the answers' buffer holds even where it can't be made larger
+constexpr uint16_t set_count = 20;       // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
 MessageWriter request(uint16_t type, uint16_t flags, uint32_t sequence) {
     MessageWriter message;
@@ -65,13 +66,13 @@ bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
     return dump.consistent;
 }
 
-/// Whether the set has `elements` elements, after `waits` pauses at most. What has ended is counted until the kernel
-/// collects it: `ended` more are no difference.
+/// Whether the set has `elements` elements. What has ended is counted until the kernel collects it: `ended` more are no
+/// difference, and for further ones there are `waits` pauses at most, unless a dump tells sooner.
 bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, size_t ended, int waits) {
     for (int counting = 0;; ++counting) {
         const auto counted = element_count(socket, name).elements;
         if (counted && *counted >= elements && *counted - elements <= ended) return true;
-        if (!counted || *counted < elements || counting == waits) return false;
+        if (!counted || *counted < elements || *counted <= soon_dumped || counting == waits) return false;
         std::this_thread::sleep_for(reading_pause);
     }
 }

@@ -12,7 +12,7 @@ import unittest
 
 from network import FAMILIES, Namespace, Network
 from packet_case import PacketCase, tcp
-from service import Service, still
+from service import Service, read, still
 
 OPERATOR = """table inet operator {
     set admins { type ipv4_addr; elements = { 192.0.2.77 } }
@@ -437,6 +437,20 @@ class Neighbours(ServiceCase):
         self.service.start()
         self.assertEqual(self.service.table(), before)
         self.fence_holds()
+
+    def test_a_surplus_in_a_small_set_is_not_waited_for(self):
+        self.service.start()
+        before = self.service.table()
+        self.service.kill()
+        self.network.router.nft("add element inet smtpfence exempt4_32 { 100.64.3.7 }")
+        trace = os.path.join(self.service.directory, "trace")
+        self.service.launcher = ("strace", "-D", "-f", "-e", "trace=clock_nanosleep,exit_group", "-o", trace)
+        self.service.start()
+        self.assertEqual(self.service.table(), before)
+        self.service.stop()
+        calls = read(trace)
+        self.assertIn("exit_group", calls)
+        self.assertNotIn("clock_nanosleep", calls)
 
     def test_what_was_written_around_the_change_log_is_found_by_a_restart(self):
         self.service.start()

@@ -6,7 +6,7 @@
 
 import subprocess
 
-from network import die_with_parent
+from network import FRAME_PATIENCE, die_with_parent
 
 
 class Tracer:
@@ -26,6 +26,8 @@ class Tracer:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.stderr.read()
-        self.process.stderr.close()
-        self.process.wait()
+        try:  # strace 6.1 waits for ever for a process with threads that dies while it detaches
+            self.process.communicate(timeout=FRAME_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
