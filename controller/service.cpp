@@ -11,6 +11,7 @@
 #include "controller/alarm.hpp"
 #include "controller/enforcement.hpp"
 #include "controller/follower.hpp"
+#include "controller/gathering.hpp"
 #include "controller/journal.hpp"
 #include "controller/keeping.hpp"
 #include "controller/lookout.hpp"
@@ -28,9 +29,6 @@ namespace smtpfence {
 namespace {
 
 using namespace std::chrono_literals;
-
-/// What is committed so soon after a pass goes into one with what follows it: what cancels out costs nothing.
-constexpr auto gathering = 5ms;
 
 /// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
 /// could open.
@@ -206,7 +204,7 @@ private:
             if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
             const auto requests = look_for_requests(t);
             size_t changes = 0;
-            if (follow_due_ && verifier_.due(t) && t >= gathered_at_) changes = follow(t);
+            if (follow_due_ && verifier_.due(t) && gathering_.over(t)) changes = follow(t);
             if (withholding_.confirmed(enforcement_.guard(), requests, now())) changes += follow(t);
             withholding_.tell(enforcement_.guard(), report_, reporter_);
             const bool asked = !requests.empty();  // the answer says what the disk made of it
@@ -237,8 +235,9 @@ private:
             keeping_.note(pass.revision);
             trouble_.clear(now());
             if (pass.changes > 0) {
-                gathered_at_ = Steady::now() + gathering;
-                const std::chrono::duration<double, std::milli> took = Steady::now() - t;
+                const Steady::time_point ended = Steady::now();
+                gathering_.passed(ended, used_cpu());
+                const std::chrono::duration<double, std::milli> took = ended - t;
                 journal(Level::notice,
                         fmt::format("revision {} enforced: {} change{}, {:.1f} ms", pass.revision, pass.changes,
                                     pass.changes == 1 ? "" : "s", took.count()),
@@ -263,7 +262,7 @@ private:
             check_kernel(t, Verifier::Sweep::whole);
             enforcement_.compare_all();
             follow_due_ = true;
-            gathered_at_ = {};
+            gathering_.end();
         }
         return requests;
     }
@@ -291,15 +290,17 @@ private:
         return fmt::format("since {}: {}; {}", format_instant(trouble.since()), *trouble.reason(), words);
     }
 
+    /// A pass is due and waits a little for what else is committed; whatever the database is asked or told waits too.
+    bool gathers(Steady::time_point t) const {
+        return follow_due_ && follower_.due(t) && verifier_.due(t) && !gathering_.over(t);
+    }
+
     Steady::time_point next_turn(Steady::time_point t) const {
-        Steady::time_point next =
-            std::min({follower_.next(t), supervisor_.due(t), verifier_.next(t), keeping_.next(t)});
-        if (follower_.due(t)) {
-            next = std::min(next, reporter_.next(t));
-            if (follow_due_ && verifier_.due(t)) next = std::min(next, std::max(t, gathered_at_));
-        }
+        Steady::time_point next = std::min({supervisor_.due(t), verifier_.next(t), keeping_.next(t)});
         if (clock_.held()) next = std::min(next, t + 1s);  // nothing tells when it is synchronised
-        return next;
+        if (gathers(t)) return std::min(next, gathering_.until());
+        if (follower_.due(t)) next = std::min(next, follow_due_ && verifier_.due(t) ? t : reporter_.next(t));
+        return std::min(next, follower_.next(t));
     }
 
     /// Everything is still being read. Once it was, the next pass compares it.
@@ -318,13 +319,13 @@ private:
         const timespec timeout{std::chrono::duration_cast<Seconds>(pause).count(), (pause % 1s).count()};
         const auto end = verifier_.due(t) ? enforcement_.next_end() : std::nullopt;
         alarm_.set(end ? std::optional(*end + clock_.ahead()) : std::nullopt);
-        const bool gathers = follow_due_ && t < gathered_at_;  // what is committed until then is read then anyway
+        const bool waits = gathers(t);
         pollfd descriptors[] = {{signals_.descriptor(), POLLIN, 0},
                                 {alarm_.descriptor(), POLLIN, 0},
-                                {gathers ? -1 : follower_.descriptor(), POLLIN, 0},
+                                {waits ? -1 : follower_.descriptor(), POLLIN, 0},
                                 {verifier_.due(t) ? kernel_->listener() : -1, POLLIN, 0},
                                 {reads_on ? reading_->descriptor() : -1, POLLIN, 0},
-                                {keeping_.descriptor(), POLLIN, 0}};
+                                {waits ? -1 : keeping_.descriptor(), POLLIN, 0}};
         if (ppoll(descriptors, std::size(descriptors), &timeout, nullptr) <= 0) return;
         if (descriptors[2].revents != 0) follower_.wake();
     }
@@ -386,8 +387,8 @@ private:
     Report report_;  ///< as far as it is known between two of them
     bool stopping_ = false;
     bool follow_due_ = true;
-    Steady::time_point gathered_at_{};  ///< a pass waits until then
-    bool fence_changed_ = true;         ///< since sessions were last ended
+    Gathering gathering_;
+    bool fence_changed_ = true;  ///< since sessions were last ended
     Withholding withholding_;
 };
 

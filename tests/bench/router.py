@@ -121,15 +121,19 @@ class Router:
 
     def rest(self, before):
         """Waits until the service, which had used `before` CPU seconds, has been idle for a second; returns what it used."""
-        started = time.perf_counter()
-        last, since = before, started
-        while time.perf_counter() - since < 1 or last == before:
-            if time.perf_counter() - started > min(PATIENCE, 20 + self.exemptions / 10_000):
-                break
+        deadline = time.perf_counter() + min(PATIENCE, 20 + self.exemptions / 10_000)
+        while self.cpu() == before and time.perf_counter() < deadline:
+            time.sleep(0.1)
+        self.still(deadline)
+        return self.cpu() - before
+
+    def still(self, deadline):
+        """Waits until the service has used nothing for a second, but not behind `deadline`."""
+        last, since = self.cpu(), time.perf_counter()
+        while time.perf_counter() < min(since + 1, deadline):
             time.sleep(0.1)
             if self.cpu() != last:
                 last, since = self.cpu(), time.perf_counter()
-        return last - before
 
     def toggled(self, customers, count, pause):
         """Milliseconds from each commit to the kernel, by "grant" and "revoke", and how long all took in seconds."""
