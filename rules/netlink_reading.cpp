@@ -67,14 +67,10 @@ bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
 }
 
 /// Whether the set has `elements` elements. What has ended is counted until the kernel collects it: `ended` more are no
-/// difference, and for further ones there are `waits` pauses at most, unless a dump tells sooner.
-bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, size_t ended, int waits) {
-    for (int counting = 0;; ++counting) {
-        const auto counted = element_count(socket, name).elements;
-        if (counted && *counted >= elements && *counted - elements <= ended) return true;
-        if (!counted || *counted < elements || *counted <= soon_dumped || counting == waits) return false;
-        std::this_thread::sleep_for(reading_pause);
-    }
+/// difference.
+bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, size_t ended) {
+    const auto counted = element_count(socket, name).elements;
+    return counted && *counted >= elements && *counted - elements <= ended;
 }
 
 /// A hash set is dumped in pieces, each of which walks the table from its beginning and skips as many elements as were
@@ -94,7 +90,7 @@ bool dump_hash(NetlinkSocket& socket, const std::string& name, bool counting, Se
         const bool twice = elements.size() != dump.elements;
         const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
         const bool whole =
-            dump.parts <= 1 || (counting && counts(socket, name, elements.size(), set.ended.size(), 0)) ||
+            dump.parts <= 1 || (counting && counts(socket, name, elements.size(), set.ended.size())) ||
             (before && std::equal(before->begin(), before->end(), elements.begin(), elements.end(), same_key));
         if (!twice && whole) {
             set.elements = std::move(elements);
@@ -156,13 +152,11 @@ bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparis
     Elements ended = take_out_missing(socket, name, expected.ended);
     expected.elements.merge(expected.ended);  // what should have ended and did not
     expected.ended = std::move(ended);
-    const auto agrees = [&](int waits) {
-        return counts(socket, name, expected.elements.size(), expected.ended.size(), waits);
-    };
-    if (comparison == Comparison::numbers && agrees(collecting)) return true;
+    const auto agrees = [&] { return counts(socket, name, expected.elements.size(), expected.ended.size()); };
+    if (comparison == Comparison::numbers && agrees()) return true;
     expected.ended.merge(take_out_missing(socket, name, expected.elements));
     forget_collected(expected, to_instant(socket.milliseconds_now() / 1000));
-    return agrees(most_readings);
+    return agrees();
 }
 
 /// `expected`: what another reading, or a commit, says of this set.

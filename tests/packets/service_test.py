@@ -438,7 +438,7 @@ class Neighbours(ServiceCase):
         self.assertEqual(self.service.table(), before)
         self.fence_holds()
 
-    def test_a_surplus_in_a_small_set_is_not_waited_for(self):
+    def test_a_surplus_is_not_waited_for(self):
         self.service.start()
         before = self.service.table()
         self.service.kill()
