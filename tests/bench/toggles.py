@@ -24,7 +24,7 @@ def toggles(table, router, restore, turns):
     peer.run("nft", "-f", "-", text=hand_written(size))
     with open(restore, "rb") as lines:
         Measured(peer, "ipset", "restore", stdin=lines)
-    commands(table, router, peer, max(10, turns // 2))
+    commands(table, router, peer, turns)
 
 
 def commands(table, router, peer, turns):
