@@ -57,7 +57,7 @@ private:
     /// inotify's event comes before the commit is visible, by as long as the disk takes to have it, and not every
     /// program tells when it is. After one, whatever was being looked for when it was drained, the database is asked
     /// again, after pauses that double, so that a commit is seen when it has taken twice its time. With a commit
-    /// another one's event may have been drained as well; in a storm the next pass looks anyway by then.
+    /// another one's event may have been drained as well; in a storm the next pass looks anyway.
     static constexpr Steady::duration first_pause = std::chrono::microseconds(100),
                                       after_commit = std::chrono::milliseconds(5),
                                       longest_pause = std::chrono::seconds(10);

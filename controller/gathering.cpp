@@ -8,9 +8,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int share = 10;  // CPU time is paid off with so many times as much time
-constexpr Steady::duration saved =
-    100ms;  // what passed idle before pays for as much: changes that by chance come close
+/// What was used is paid off with so many times as much time. Idle time before pays as well, for changes that by chance
+/// come close together.
+constexpr int share = 10;
+constexpr Steady::duration saved = 100ms;
 constexpr Steady::duration shortest = 1ms, longest = 8ms;
 
 }  // namespace
@@ -22,9 +23,8 @@ Steady::duration used_cpu() {
 }
 
 void Gathering::passed(Steady::time_point t, Steady::duration used) {
-    const Steady::duration price = share * (used - used_);
+    paid_ = std::clamp(paid_ + share * (used - used_), t - saved, t + longest);
     used_ = used;
-    paid_ = std::min(std::max(paid_, t - saved) + price, t + longest);
     until_ = std::max(paid_, t + shortest);
 }
 

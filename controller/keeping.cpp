@@ -14,7 +14,7 @@ constexpr auto slow_disk = std::chrono::seconds(5);
 
 void Keeping::resume(const Snapshot& last) {
     file_.resume(last);
-    revision_ = reportable_ = last.revision;
+    reportable_ = last.revision;
 }
 
 void Keeping::note(const Transaction& transaction, Instant now) {

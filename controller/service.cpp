@@ -290,7 +290,7 @@ private:
         return fmt::format("since {}: {}; {}", format_instant(trouble.since()), *trouble.reason(), words);
     }
 
-    /// A pass is due and waits a little for what else is committed; whatever the database is asked or told waits too.
+    /// A pass is due and waits a little for what else is committed; nothing else about the database wakes us meanwhile.
     bool gathers(Steady::time_point t) const {
         return follow_due_ && follower_.due(t) && verifier_.due(t) && !gathering_.over(t);
     }

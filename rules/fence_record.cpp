@@ -181,7 +181,6 @@ void FenceReader::read(std::string_view lines) {
             if (gone->second.until != never) set->ended.insert(*gone);  // perhaps it went because it had ended
             set->elements.erase(gone);
         } else {
-            if (!set->ended.empty()) set->ended.erase(key);
             set->elements.insert_or_assign(set->elements.end(), key, held_of(kind, rest));
         }
     }

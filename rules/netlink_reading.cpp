@@ -17,10 +17,8 @@ namespace {
 
 constexpr int most_readings = 40;  // while other programs keep committing, or a set is being resized
 constexpr std::chrono::milliseconds reading_pause{50};
-constexpr int collecting = 24;           // pauses: what has ended in a set of some size is collected every second
-constexpr size_t soon_dumped = 1 << 15;  // so many elements take no longer than a pause
-constexpr size_t asked_at_once = 200;    // what the answers' buffer holds even where it can't be made larger
-constexpr uint16_t set_count = 20;       // NFTA_SET_COUNT: younger than Linux 6.12, absent before
+constexpr size_t asked_at_once = 200;  // what the answers' buffer holds even where it can't be made larger
+constexpr uint16_t set_count = 20;     // NFTA_SET_COUNT: younger than Linux 6.12, absent before
 
 MessageWriter request(uint16_t type, uint16_t flags, uint32_t sequence) {
     MessageWriter message;
@@ -73,6 +71,22 @@ bool counts(NetlinkSocket& socket, const std::string& name, size_t elements, siz
     return counted && *counted >= elements && *counted - elements <= ended;
 }
 
+/// Whether two readings tell the same keys, those aside that end until `lately`: a large set takes so long to read that
+/// something may end in each.
+bool agree(const Elements& one, const Elements& other, Instant lately) {
+    auto a = one.begin(), b = other.begin();
+    const auto pass_over = [&](auto& element, const Elements& all) {
+        while (element != all.end() && element->second.until <= lately) ++element;
+        return element != all.end();
+    };
+    for (;; ++a, ++b) {
+        const bool more = pass_over(a, one);
+        if (pass_over(b, other) != more) return false;
+        if (!more) return true;
+        if (a->first != b->first) return false;
+    }
+}
+
 /// A hash set is dumped in pieces, each of which walks the table from its beginning and skips as many elements as were
 /// told before. When the table is resized or an element ends in between, some are told twice and others never, and the
 /// kernel says nothing. So a reading counts only when nothing came twice and the number is right; where the kernel
@@ -88,10 +102,9 @@ bool dump_hash(NetlinkSocket& socket, const std::string& name, bool counting, Se
             elements.emplace(key, element.held);
         });
         const bool twice = elements.size() != dump.elements;
-        const auto same_key = [](const auto& a, const auto& b) { return a.first == b.first; };
-        const bool whole =
-            dump.parts <= 1 || (counting && counts(socket, name, elements.size(), set.ended.size())) ||
-            (before && std::equal(before->begin(), before->end(), elements.begin(), elements.end(), same_key));
+        const Instant lately = to_instant(socket.milliseconds_now() / 1000) + ending;
+        const bool whole = dump.parts <= 1 || (counting && counts(socket, name, elements.size(), set.ended.size())) ||
+                           (before && agree(*before, elements, lately));
         if (!twice && whole) {
             set.elements = std::move(elements);
             return dump.consistent;
@@ -151,7 +164,7 @@ bool confirm(NetlinkSocket& socket, const std::string& name, Comparison comparis
     if (expected.elements.empty() || !element_count(socket, name).elements) return false;
     Elements ended = take_out_missing(socket, name, expected.ended);
     expected.elements.merge(expected.ended);  // what should have ended and did not
-    expected.ended = std::move(ended);
+    expected.ended.merge(ended);              // into what ended and was given again since: both may be counted
     const auto agrees = [&] { return counts(socket, name, expected.elements.size(), expected.ended.size()); };
     if (comparison == Comparison::numbers && agrees()) return true;
     expected.ended.merge(take_out_missing(socket, name, expected.elements));

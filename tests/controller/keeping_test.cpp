@@ -67,6 +67,19 @@ TEST_CASE("keeping: a first fence is reportable when it is on disk") {
     CHECK(router.keeping.next(morning) == Steady::time_point::max());
 }
 
+TEST_CASE("keeping: behind a file that was read there is nothing to do until something else is in force") {
+    KeptRouter router;
+    router.keeping.finish(router.enforcement, now(), morning);
+    Router unread;
+    unread.enforcement.take();
+    Keeping again{router.directory};
+    again.resume(*router.read());
+    CHECK_FALSE(again.keep(unread.enforcement, now(), morning));
+    CHECK(again.next(morning) == Steady::time_point::max());
+    again.note(2);
+    CHECK(again.next(morning) == morning);
+}
+
 TEST_CASE("keeping: a grant is reportable at once, a revocation when it is on disk, and neither waits for the other") {
     KeptRouter router;
     router.keeping.finish(router.enforcement, now(), morning);
