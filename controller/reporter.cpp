@@ -48,18 +48,22 @@ std::vector<ApplyRequest> Reporter::unheard(std::vector<ApplyRequest> requests) 
 }
 
 bool Reporter::write(Database& database, const Report& state, const History& history, Steady::time_point t) {
-    if (!retry_.due(t)) return false;
+    if (!retry_.due(t) || !busy_.due(t)) return false;
     written_ = false;
     try {
         report(database, state, t);
         answer(database, state);
         read_attempts(database, state.router, history.now, t);
         forget(database, history.now - history.keep, t);
+        busy_.succeeded();
         retry_.succeeded();
         unwritten_.clear();
     } catch (const DatabaseError& error) {
+        if (error.kind == DatabaseError::Kind::busy) {
+            busy_.failed(t);
+            return written_;
+        }
         retry_.failed(t);
-        if (error.kind == DatabaseError::Kind::busy) return written_;
         asked_.clear();
         if (unwritten_ != error.what()) journal(Level::warning, fmt::format("can't report: {}", error.what()));
         unwritten_ = error.what();
@@ -108,7 +112,7 @@ void Reporter::forget(Database& database, Instant before, Steady::time_point t) 
 }
 
 Steady::time_point Reporter::next(Steady::time_point t) const {
-    if (!retry_.due(t)) return retry_.at();
+    if (!retry_.due(t) || !busy_.due(t)) return std::max(retry_.at(), busy_.at());
     if (!asked_.empty() || !attempts_.done) return t;
     return std::max(t, std::min({next_report(t), next_attempts_, next_forget_}));
 }

@@ -59,6 +59,7 @@ private:
     bool written_ = false;  ///< in this write()
     std::optional<Steady::time_point> last_report_;
     Steady::time_point next_attempts_{}, next_forget_{};
+    Retry busy_{std::chrono::milliseconds(1), std::chrono::milliseconds(16)};  ///< somebody else writes just now
     Retry retry_{std::chrono::milliseconds(1), std::chrono::seconds(1)};
     std::string unwritten_;  ///< why the last write() failed
 };

@@ -53,13 +53,15 @@ void append_added(std::string& to, const Kind& kind, const Key& key, const Held&
     to += '\n';
 }
 
+void append_removed(std::string& to, const Kind& kind, const Key& key) {
+    append_key(to, '-', kind, key);
+    to += '\n';
+}
+
 void append_removed(std::string& to, const std::string& set, const ElementList& elements) {
     const Kind kind = kind_of(set);
     if (kind.word.empty()) return;  // a leftover that was never ours
-    for (const auto& element : elements) {
-        append_key(to, '-', kind, element.first);
-        to += '\n';
-    }
+    for (const auto& element : elements) append_removed(to, kind, element.first);
 }
 
 /// The next word of a line, taken off it.
@@ -93,15 +95,21 @@ std::string border_set(std::string_view kind, const Prefix& prefix) {
 
 }  // namespace
 
-void each_record_line(const Fence& fence, const std::function<void(std::string_view)>& line) {
+void each_record_line(const Fence& fence, const std::function<void(std::string_view)>& lines) {
     std::string words;
     for (const auto& [name, set] : fence.sets) {
         const Kind kind = kind_of(name);
         if (kind.word.empty()) continue;
+        for (const auto& [key, held] : set.ended) {
+            words.clear();
+            append_added(words, kind, key, held);
+            append_removed(words, kind, key);
+            lines(words);
+        }
         for (const auto& [key, held] : set.elements) {
             words.clear();
             append_added(words, kind, key, held);
-            line(words);
+            lines(words);
         }
     }
 }

@@ -16,8 +16,8 @@
 
 namespace smtpfence {
 
-/// One line (with its end) for each element of the fence.
-void each_record_line(const Fence&, const std::function<void(std::string_view)>& line);
+/// One line (with its end) for each element of the fence, two for what ended by itself and may still be counted.
+void each_record_line(const Fence&, const std::function<void(std::string_view)>& lines);
 
 /// The lines of what a transaction does to elements; empty when it does nothing to them.
 std::string record_lines(const Transaction&);

@@ -1,6 +1,7 @@
 #include "controller/reporter.hpp"
 
 #include <catch2/catch.hpp>
+#include <thread>
 
 #include "rules/model_kernel.hpp"
 #include "subscribers/scratch.hpp"
@@ -101,6 +102,29 @@ TEST_CASE("reporter: what can't be written is tried again after a pause, and is 
     other->rollback();
     CHECK(desk.write(start + 1ms));
     CHECK(reports(*desk.database).size() == 1);
+}
+
+TEST_CASE("reporter: whoever writes just now is asked again within 16 ms, who has for long within a second") {
+    Desk desk;
+    const auto other = desk.database.open();
+    other->begin_writing();
+    Steady::time_point t = start;
+    for (int refused = 0; refused < 20; ++refused) {
+        CHECK_FALSE(desk.write(t));
+        CHECK(desk.reporter.next(t) > t);
+        CHECK(desk.reporter.next(t) - t <= 16ms);
+        t = desk.reporter.next(t);
+    }
+    std::this_thread::sleep_for(1100ms);  // the database's own measure of a long lock
+    Steady::duration pause{};
+    for (int refused = 0; refused < 12; ++refused) {
+        CHECK_FALSE(desk.write(t));
+        pause = desk.reporter.next(t) - t;
+        t += pause;
+    }
+    CHECK(pause == 1s);
+    other->rollback();
+    CHECK(desk.write(t));
 }
 
 TEST_CASE("reporter: an answer that somebody else's writing puts off is given behind it, with what was done") {

@@ -124,3 +124,16 @@ TEST_CASE("fence_record: two fences with the same lines are told from others") {
     }
     CHECK(same_record(fence, other) == same);
 }
+
+TEST_CASE("fence_record: what ended by itself stays known, and is over whatever the clock says") {
+    const Instant now = to_instant(1000);
+    Fence fence = compile({}, {}, {});
+    Set& set = fence.sets.at("exempt4_32");
+    const Key ended = to_key(Prefix::parse("100.64.0.1")), given_again = to_key(Prefix::parse("100.64.0.2"));
+    set.ended = {{ended, {{}, to_instant(998)}}, {given_again, {{}, to_instant(999)}}};
+    set.elements = {{given_again, {{}, to_instant(5000)}}};
+    const Set read = read_back(lines_of(fence), now).sets.at("exempt4_32");
+    CHECK(read.elements == set.elements);
+    CHECK(read.ended == set.ended);
+    CHECK(read_back(lines_of(fence), to_instant(100)).sets.at("exempt4_32").elements == set.elements);
+}
