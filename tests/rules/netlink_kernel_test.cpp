@@ -106,6 +106,22 @@ Fence large_fence() {
     return fence;
 }
 
+/// Of the three elements in a large set 192.0.2.2 has ended, and the kernel has not collected it.
+struct UncollectedElement {
+    const FreshNetwork network{};
+    NetlinkKernel kernel{};
+    Fence desired = large_fence();
+    Set& set = desired.sets.at("exempt4_32_2097152");
+
+    UncollectedElement() {
+        kernel.take();
+        for (const char* const address : {"192.0.2.1", "192.0.2.2", "192.0.2.3"}) set.elements[line(address)] = {};
+        set.elements[line("192.0.2.2")].until = now() + Seconds{1};
+        bring(kernel, desired);
+        std::this_thread::sleep_for(Seconds{2});
+    }
+};
+
 }  // namespace
 
 TEST_CASE("netlink_kernel: what ended in a large set is collected seldom") {
@@ -124,15 +140,10 @@ TEST_CASE("netlink_kernel: what ended in a large set is collected seldom") {
 }
 
 TEST_CASE("netlink_kernel: what ended and was not collected yet makes no set larger than expected, others do") {
-    const FreshNetwork network;
-    NetlinkKernel kernel;
-    kernel.take();
-    Fence desired = large_fence();
-    Set& set = desired.sets.at("exempt4_32_2097152");
-    for (const char* const address : {"192.0.2.1", "192.0.2.2", "192.0.2.3"}) set.elements[line(address)] = {};
-    set.elements[line("192.0.2.2")].until = now() + Seconds{1};
-    bring(kernel, desired);
-    std::this_thread::sleep_for(Seconds{2});
+    UncollectedElement uncollected;
+    NetlinkKernel& kernel = uncollected.kernel;
+    Fence& desired = uncollected.desired;
+    Set& set = uncollected.set;
     const auto read = [&](Comparison comparison) {
         return kernel.read(desired, comparison).sets.at("exempt4_32_2097152").elements;
     };
@@ -156,15 +167,10 @@ TEST_CASE("netlink_kernel: what ended and was not collected yet makes no set lar
 }
 
 TEST_CASE("netlink_kernel: what ended and was given again may be counted twice, and is no surplus then") {
-    const FreshNetwork network;
-    NetlinkKernel kernel;
-    kernel.take();
-    Fence desired = large_fence();
-    Set& set = desired.sets.at("exempt4_32_2097152");
-    for (const char* const address : {"192.0.2.1", "192.0.2.2", "192.0.2.3"}) set.elements[line(address)] = {};
-    set.elements[line("192.0.2.2")].until = now() + Seconds{1};
-    bring(kernel, desired);
-    std::this_thread::sleep_for(Seconds{2});
+    UncollectedElement uncollected;
+    NetlinkKernel& kernel = uncollected.kernel;
+    Fence& desired = uncollected.desired;
+    Set& set = uncollected.set;
     retire_ended(set, now());
     REQUIRE(set.ended.contains(line("192.0.2.2")));
     kernel.commit({{AddElements{"exempt4_32_2097152", {{line("192.0.2.2"), Held{}}}}}});
