@@ -204,7 +204,9 @@ class Faults:
         walker.settle("after a refused disk", at_once=False)
 
     def clock(self, dice):
+        """The service sets the ends anew at once, while a command may be under way that changes nothing."""
         self.step_clock(dice)
+        self.walker.possible.append(self.walker.wanted())
         if dice.random() < 0.3:
             self.some_commands(dice)
         self.walker.settle("after a step of the clock", at_once=False)
