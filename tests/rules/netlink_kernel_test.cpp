@@ -120,6 +120,9 @@ struct UncollectedElement {
         bring(kernel, desired);
         std::this_thread::sleep_for(Seconds{2});
     }
+    Elements read(Comparison comparison) {
+        return kernel.read(desired, comparison).sets.at("exempt4_32_2097152").elements;
+    }
 };
 
 }  // namespace
@@ -141,13 +144,9 @@ TEST_CASE("netlink_kernel: what ended in a large set is collected seldom") {
 
 TEST_CASE("netlink_kernel: what ended and was not collected yet makes no set larger than expected, others do") {
     UncollectedElement uncollected;
-    NetlinkKernel& kernel = uncollected.kernel;
-    Fence& desired = uncollected.desired;
     Set& set = uncollected.set;
-    const auto read = [&](Comparison comparison) {
-        return kernel.read(desired, comparison).sets.at("exempt4_32_2097152").elements;
-    };
-    const auto counted = kernel.count("exempt4_32_2097152");
+    const auto read = [&](Comparison comparison) { return uncollected.read(comparison); };
+    const auto counted = uncollected.kernel.count("exempt4_32_2097152");
     REQUIRE((!counted || *counted == 3));
     const Elements there = {{line("192.0.2.1"), Held{}}, {line("192.0.2.3"), Held{}}};
     CHECK(read(Comparison::keys) == there);
@@ -168,21 +167,18 @@ TEST_CASE("netlink_kernel: what ended and was not collected yet makes no set lar
 
 TEST_CASE("netlink_kernel: what ended and was given again may be counted twice, and is no surplus then") {
     UncollectedElement uncollected;
-    NetlinkKernel& kernel = uncollected.kernel;
-    Fence& desired = uncollected.desired;
     Set& set = uncollected.set;
     retire_ended(set, now());
     REQUIRE(set.ended.contains(line("192.0.2.2")));
-    kernel.commit({{AddElements{"exempt4_32_2097152", {{line("192.0.2.2"), Held{}}}}}});
+    uncollected.kernel.commit({{AddElements{"exempt4_32_2097152", {{line("192.0.2.2"), Held{}}}}}});
     set.elements[line("192.0.2.2")] = {};
-    const auto counted = kernel.count("exempt4_32_2097152");
+    const auto counted = uncollected.kernel.count("exempt4_32_2097152");
     REQUIRE((!counted || *counted == 4));
     const Elements there = set.elements;
     set.elements.erase(line("192.0.2.1"));
     set.elements.emplace(line("192.0.2.9"), Held{});  // whoever goes by the numbers doesn't see that it isn't there
-    CHECK(kernel.read(desired, Comparison::numbers).sets.at("exempt4_32_2097152").elements ==
-          (counted ? set.elements : there));
-    CHECK(kernel.read(desired, Comparison::keys).sets.at("exempt4_32_2097152").elements == there);
+    CHECK(uncollected.read(Comparison::numbers) == (counted ? set.elements : there));
+    CHECK(uncollected.read(Comparison::keys) == there);
 }
 
 TEST_CASE("netlink_kernel: the listing loads elsewhere and lists the same") {
