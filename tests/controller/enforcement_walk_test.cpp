@@ -39,7 +39,11 @@ TEST_CASE("enforcement: while rights end, following step by step ends where a fu
     Instant clock = start;
     size_t incremental = 0, ended = 0;
     for (int step = 0; step < 200; ++step) {
-        const auto soon = [&] { return clock + Seconds{1 + walk.pick(60)}; };
+        // Ends stand further apart than what counts as the same end: `jitter`.
+        const auto soon = [&] {
+            const Seconds apart = jitter + Seconds{1};
+            return start + apart * ((clock - start) / apart + 1 + walk.pick(20));
+        };
         const std::string customer = "c" + std::to_string(walk.pick(6));
         const std::string address = "100.64.0." + std::to_string(walk.pick(8));
         for (int writes = walk.pick(3); writes > 0; --writes) {
