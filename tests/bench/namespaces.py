@@ -59,6 +59,19 @@ class Namespace:
             sys.exit(f"bench: {' '.join(command)[:200]}: exit {process.returncode}: {errors[:2000]}")
         return output
 
+    def seconds(self, *command):
+        """From the start of a command, which may not fail, to its end. Unlike run() and Measured it copies no Python and
+        starts nothing between: these take 4 ms."""
+        def timed():
+            started = time.perf_counter()
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            return time.perf_counter() - started, done
+
+        seconds, done = self.inside(timed)
+        if done.returncode != 0:
+            sys.exit(f"bench: {' '.join(command)[:200]}: exit {done.returncode}: {done.stderr.decode()[:2000]}")
+        return seconds
+
     def set(self, **values):
         """Kernel settings below net/: __ stands for / in their names."""
         def write():

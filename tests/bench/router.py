@@ -65,6 +65,9 @@ class Router:
     def run(self, *command, good=(0,)):
         return Measured(self.namespace, PROGRAM, "--config", self.config, *command, good=good)
 
+    def seconds(self, *command):
+        return self.namespace.seconds(PROGRAM, "--config", self.config, *command)
+
     def serve(self):
         """Starts the service; seconds until it says READY."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:

@@ -32,15 +32,15 @@ def commands(table, router, peer, turns):
     ours, revokes, nft, ipset, disk = [], [], [], [], []
     for turn in range(turns):
         customer, address = router.spare(100 + turn % 50)
-        ours.append(1000 * router.run("exempt", "grant", customer, "--reason", "bench").seconds)
+        ours.append(1000 * router.seconds("exempt", "grant", customer, "--reason", "bench"))
         own = ("inet", "shortest", "exempt")
-        nft.append(1000 * Measured(peer, "nft", "add", "element", *own, f"{{ {address} timeout 365d }}").seconds)
-        ipset.append(1000 * Measured(peer, "ipset", "add", "exempt", address).seconds)
+        nft.append(1000 * peer.seconds("nft", "add", "element", *own, f"{{ {address} timeout 365d }}"))
+        ipset.append(1000 * peer.seconds("ipset", "add", "exempt", address))
         if turn < 3 and size <= 100_000:
-            Measured(router.namespace, "nft", "get", "element", "inet", "smtpfence", name, f"{{ {address} }}")
-        revokes.append(1000 * router.run("exempt", "revoke", customer, "--reason", "bench").seconds)
-        Measured(peer, "nft", "delete", "element", *own, f"{{ {address} }}")
-        Measured(peer, "ipset", "del", "exempt", address)
+            router.namespace.seconds("nft", "get", "element", "inet", "smtpfence", name, f"{{ {address} }}")
+        revokes.append(1000 * router.seconds("exempt", "revoke", customer, "--reason", "bench"))
+        peer.seconds("nft", "delete", "element", *own, f"{{ {address} }}")
+        peer.seconds("ipset", "del", "exempt", address)
         disk.append(1000 * durable_write(f"{router.folder}/written"))
     how = f"whole processes, {turns} in turn; nft adds to a table of one set"
     for other, theirs in (("nft add element", nft), ("ipset add", ipset)):
