@@ -159,7 +159,8 @@ Execution init_command(CLI::App&) {
 
 Execution check_command(CLI::App& app) {
     auto strict = std::make_shared<bool>(false);
-    app.add_flag("--strict", *strict, "what can't be used or enforced is a failure, not a warning");
+    app.add_flag("--strict", *strict,
+                 "a database that can't be used, or can't be enforced, is a failure, not a warning");
     return [=](Invocation& run) {
         run.configuration();
         const std::string database = run.database_url();

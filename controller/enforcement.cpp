@@ -186,6 +186,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     hold_back(database, desired, now);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);
+    adopt_ends(applied_, desired, now);
     const Pass rest = commit(difference(applied_, std::move(desired), now));
     pass.changes += rest.changes;
     pass.transactions += rest.transactions;

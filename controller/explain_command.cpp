@@ -215,7 +215,14 @@ bool is_customer(Invocation& run, const Words& words) {
     }
 }
 
-Subject find_subject(Invocation& run, const Words& words, Instant at) {
+std::string without_address(Database& database, const std::string& customer, const Query& query) {
+    const std::string none = fmt::format("{} holds no address at {}", customer, format_instant(query.at));
+    const auto right = exemption(database, customer);
+    if (query.at < query.now || !right || !right->active(query.at)) return none;
+    return fmt::format("{}; an exemption until {} lies dormant", none, format_instant(right->until));
+}
+
+Subject find_subject(Invocation& run, const Words& words, const Query& query) {
     Subject subject{is_customer(run, words), {}};
     if (!subject.customer) {
         subject.prefixes.push_back(Prefix::parse(words.subject));
@@ -223,11 +230,9 @@ Subject find_subject(Invocation& run, const Words& words, Instant at) {
     }
     check_customer_id(words.subject);
     require_customer(run.database(), words.subject);
-    each_assignment(run.database(), words.subject, at,
+    each_assignment(run.database(), words.subject, query.at,
                     [&](const Assignment& held) { subject.prefixes.push_back(held.prefix); });
-    if (subject.prefixes.empty()) {
-        run.output().note(fmt::format("{} holds no address at {}", words.subject, format_instant(at)));
-    }
+    if (subject.prefixes.empty()) run.output().note(without_address(run.database(), words.subject, query));
     return subject;
 }
 
@@ -247,14 +252,17 @@ void require_one_answer(Invocation& run, const Subject& subject, Instant at) {
 }
 
 // No packet has an IPv4 and an IPv6 address. Of a customer only what can reach --to is answered for.
-void require_one_family(Subject& subject, const Query& query) {
+void require_one_family(Invocation& run, const std::string& named, Subject& subject, const Query& query) {
     if (!query.to) return;
     const auto other = [&](const Prefix& prefix) { return prefix.family() != query.to->family(); };
     if (!subject.customer && other(subject.prefixes.front())) {
         throw Refused(Refusal::usage, fmt::format("--to {}: {} is of the other address family", query.to->short_text(),
                                                   subject.prefixes.front().text()));
     }
-    std::erase_if(subject.prefixes, other);
+    if (std::erase_if(subject.prefixes, other) > 0 && subject.prefixes.empty()) {
+        run.output().note(fmt::format("{} holds no address that can send to {}: all are of the other address family",
+                                      named, query.to->short_text()));
+    }
 }
 
 }  // namespace
@@ -271,8 +279,8 @@ Execution explain_command(CLI::App& app) {
         const Query query = parse_query(*words);
         const Border& border = run.configuration().border;
         const Reading reading(run.database());
-        Subject subject = find_subject(run, *words, query.at);
-        require_one_family(subject, query);
+        Subject subject = find_subject(run, *words, query);
+        require_one_family(run, words->subject, subject, query);
         require_one_answer(run, subject, query.at);
         KernelWitness witness(run, query.current());
         std::vector<Json> items;

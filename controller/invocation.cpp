@@ -32,6 +32,8 @@ const Configuration& Invocation::configuration() {
 }
 
 std::string Invocation::database_url() {
+    // A file that was named is meant: a database that is given beside it is no way round one that can't be used.
+    if (!service_.configuration_may_be_missing) configuration();
     if (!service_.database.empty()) return service_.database;
     if (!configuration().database.empty()) return configuration().database;
     throw ConfigurationError(fmt::format(

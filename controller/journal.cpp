@@ -1,5 +1,6 @@
 #include "controller/journal.hpp"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <systemd/sd-journal.h>
@@ -39,6 +40,13 @@ void journal(Level level, const std::string& message,
     std::vector<iovec> parts;
     for (std::string& line : lines) parts.push_back({line.data(), line.size()});
     sd_journal_sendv(parts.data(), static_cast<int>(parts.size()));
+}
+
+void journal_pass(int64_t revision, size_t changes, std::chrono::duration<double, std::milli> took) {
+    journal(Level::notice,
+            fmt::format("revision {} enforced: {} change{}, {:.1f} ms", revision, changes, changes == 1 ? "" : "s",
+                        took.count()),
+            {{"REVISION", std::to_string(revision)}, {"CHANGES", std::to_string(changes)}});
 }
 
 }  // namespace smtpfence

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <clocale>
 #include <cstdlib>
+#include <utility>
 
 #include "subscribers/error.hpp"
 
@@ -215,11 +216,11 @@ Listing::Listing(Output& output, std::vector<Column> columns, const Json& prefac
         opening.update(preface);
         std::string text = dump(opening);
         text.back() = ',';
-        output_.data() << text << "\"items\":[";
+        opening_ = text + "\"items\":[";
     } else if (output_.style() == Style::csv) {
         std::vector<std::string> heading;
         for (const Column& column : columns_) heading.push_back(column.key);
-        output_.data() << csv_row(heading);
+        opening_ = csv_row(heading);
     }
 }
 
@@ -231,6 +232,7 @@ void Listing::add(Json item) {
 }
 
 void Listing::finish() {
+    output_.data() << std::exchange(opening_, {});
     if (output_.style() == Style::json) output_.data() << (size_ == 0 ? "]}\n" : "\n]}\n");
     if (output_.style() == Style::table && !started_ && size_ != 0) release_rows();
 }
@@ -255,6 +257,7 @@ void Listing::write_heading() {
 }
 
 void Listing::write_row(const Json& item) {
+    output_.data() << std::exchange(opening_, {});
     switch (output_.style()) {
         case Style::json:
             output_.data() << (size_ == 1 ? "\n" : ",\n") << dump(item);

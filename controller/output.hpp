@@ -86,7 +86,8 @@ private:
     bool color_, quiet_;
 };
 
-/// A list, streamed: `{"version":1,"items":[...]}`, a line each, CSV rows or a table.
+/// A list, streamed: `{"version":1,"items":[...]}`, a line each, CSV rows or a table. Nothing is written before the
+/// first row or the end, so that a command that fails before leaves no half list.
 class Listing {
 public:
     /// `preface`: what stands beside "items" in the JSON object.
@@ -106,6 +107,7 @@ private:
     std::vector<Column> columns_;
     std::vector<size_t> widths_;
     std::vector<Json> waiting_;  ///< rows of a table whose widths are not chosen yet
+    std::string opening_;        ///< what stands before the first row, not written yet
     bool started_ = false;
     size_t size_ = 0;
 };

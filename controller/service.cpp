@@ -119,10 +119,11 @@ private:
     void turn() {
         const Steady::time_point started = Steady::now();
         check_clock(started);
+        const bool follows = verifier_.due(started);  // though healing fails: a revocation doesn't wait for that
         check_kernel(started);
         if (keeping_.keep(enforcement_, now(), started)) reporter_.hurry();
         lock_.turn_away();
-        check_database(started);
+        check_database(started, follows);
         keeping_.flush(started);
         supervisor_.tell(status(), enforcement_.fenced(), started);
     }
@@ -194,17 +195,17 @@ private:
     void kernel_failed(const KernelError& error, Steady::time_point t) {
         trouble_.set(fmt::format("kernel: {}", error.what()), now());
         verifier_.failed(error, t);
-        follow_due_ = true;
+        follow_due_ = fence_changed_ = true;
         reporter_.hurry();
     }
 
-    void check_database(Steady::time_point t) {
+    void check_database(Steady::time_point t, bool follows) {
         if (!follower_.due(t)) return;
         try {
             if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
             const auto requests = look_for_requests(t);
             size_t changes = 0;
-            if (follow_due_ && verifier_.due(t) && gathering_.over(t)) changes = follow(t);
+            if (follow_due_ && follows && gathering_.over(t)) changes = follow(t);
             if (withholding_.confirmed(enforcement_.guard(), requests, now())) changes += follow(t);
             withholding_.tell(enforcement_.guard(), report_, reporter_);
             const bool asked = !requests.empty();  // the answer says what the disk made of it
@@ -223,32 +224,33 @@ private:
 
     /// The number of changes made in the kernel.
     size_t follow(Steady::time_point t) {
+        const bool healed = verifier_.due(t);
         try {
             const Pass pass = enforcement_.follow(follower_.session(), now(), reading_ ? &*reading_ : nullptr);
             if (pass.full) malloc_trim(0);  // to compare everything took three times what is kept
             if (pass.changes > 0) fence_changed_ = true;
             end_sessions();
-            follow_due_ = false;
-            report_.last_pass = report_.verified_at = now();
-            verifier_.succeeded();
-            if (trouble_.reason()) reporter_.hurry();
+            report_.last_pass = now();
             keeping_.note(pass.revision);
-            trouble_.clear(now());
+            follow_due_ = !healed;
+            if (healed) {
+                report_.verified_at = report_.last_pass;
+                verifier_.succeeded();
+                if (trouble_.reason()) reporter_.hurry();
+                trouble_.clear(now());
+            }
             if (pass.changes > 0) {
                 const Steady::time_point ended = Steady::now();
                 gathering_.passed(ended, used_cpu());
-                const std::chrono::duration<double, std::milli> took = ended - t;
-                journal(Level::notice,
-                        fmt::format("revision {} enforced: {} change{}, {:.1f} ms", pass.revision, pass.changes,
-                                    pass.changes == 1 ? "" : "s", took.count()),
-                        {{"REVISION", std::to_string(pass.revision)}, {"CHANGES", std::to_string(pass.changes)}});
+                journal_pass(pass.revision, pass.changes, ended - t);
             }
             return pass.changes;
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         } catch (const Refused& error) {
             trouble_.set(error.what(), now());
-            follow_due_ = false;  // the next commit to the database may mend it
+            fence_changed_ = true;  // what narrows went first
+            follow_due_ = false;    // the next commit to the database may mend it
             reporter_.hurry();
         }
         return 0;
@@ -356,15 +358,10 @@ private:
             follow_due_ = true;
             verifier_.hurry();
             journal(Level::notice, "configuration reloaded from " + options_.configuration_path);
-        } catch (const ConfigurationError& error) {
-            refuse_reload(error.what());
-        } catch (const DatabaseError& error) {
-            refuse_reload(error.what());
+        } catch (const std::runtime_error& error) {  // ConfigurationError, DatabaseError
+            journal(Level::error,
+                    fmt::format("reload refused, the old configuration stays in force: {}", error.what()));
         }
-    }
-
-    static void refuse_reload(const std::string& reason) {
-        journal(Level::error, fmt::format("reload refused, the old configuration stays in force: {}", reason));
     }
 
     ServiceOptions options_;

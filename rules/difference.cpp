@@ -218,6 +218,20 @@ Changes difference(const Fence& actual, Fence desired, Instant now) {
     return changes;
 }
 
+void adopt_ends(Fence& applied, const Fence& desired, Instant now) {
+    for (auto& [name, set] : applied.sets) {
+        if (!parse_exempt_set_name(name)) continue;
+        const Elements& wanted = elements_of(desired, name);
+        auto want = wanted.begin();
+        for (auto& [key, have] : set.elements) {
+            while (want != wanted.end() && want->first < key) ++want;
+            if (want == wanted.end()) break;
+            if (want->first == key && have.until < want->second.until && may_stay(have, want->second, now))
+                have.until = want->second.until;
+        }
+    }
+}
+
 std::optional<Changes> difference(const Fence& applied, const PolicyDelta& delta, Instant now) {
     auto rights = right_changes(applied, delta, now);
     if (!rights) return std::nullopt;

@@ -79,6 +79,10 @@ bool may_stay(const Held& have, const Held& want, Instant now);
 /// `desired` is taken apart on the way: what is moved in and its changes are never held twice.
 Changes difference(const Fence& actual, Fence desired, Instant now);
 
+/// Where the kernel ends a right a little early and that may stay so, `applied` takes the end that is asked for: it is
+/// what the kernel is held to as the end comes nearer and less may stay.
+void adopt_ends(Fence& applied, const Fence& desired, Instant now);
+
 /// Exemption sets whose place new ones take.
 struct Replacement {
     Changes changes;                                ///< empty: none is worth it

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
+#include <set>
 
 #include "rules/layout.hpp"
 #include "rules/netlink_batch.hpp"
@@ -157,7 +158,24 @@ void NetlinkKernel::commit(const Transaction& given, std::optional<uint32_t> gen
         for (auto refusal = refusals.rbegin(); refusal != refusals.rend(); ++refusal) {
             drop_element(*reduced, *refusal->operation, *refusal->element);
         }
+        std::set<size_t> concerned;
+        for (const Refusal& refusal : refusals) concerned.insert(*refusal.operation);
+        for (const size_t operation : concerned) drop_missing(std::get<DeleteElements>(reduced->operations[operation]));
     }
+}
+
+/// What ended at the same moment is many elements, of which each refusal names one in a message.
+void NetlinkKernel::drop_missing(DeleteElements& remove) {
+    const auto shape = shape_of(remove.set);
+    if (!shape || shape->interval) return;
+    std::vector<Key> keys;
+    for (const auto& element : remove.elements) keys.push_back(element.first);
+    const auto held = held_elements(socket_, remove.set, keys);
+    ElementList there;
+    for (size_t i = 0; i < held.size(); ++i) {
+        if (held[i]) there.push_back(remove.elements[i]);
+    }
+    remove.elements = std::move(there);
 }
 
 std::vector<NetlinkKernel::Refusal> NetlinkKernel::attempt(NetlinkBatch& batch) {

@@ -55,6 +55,7 @@ private:
     Fence read(Depth, Fence expected, Comparison);
     /// Sends the batch, which has its end. Empty: it was committed.
     std::vector<Refusal> attempt(NetlinkBatch&);
+    void drop_missing(DeleteElements&);
     [[noreturn]] void fail(const Refusal&);
     std::string owner_words();
 

@@ -202,10 +202,11 @@ bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting
     return read_hash(socket, name, counting, expected_set(expected, name), comparison, set);
 }
 
-std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected,
-                               Comparison comparison) {
-    Fence fence;
-    if (!table_state(socket)) return fence;
+/// False: what it read may be torn.
+bool read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected, Comparison comparison,
+               Fence& fence) {
+    fence = {};
+    if (!table_state(socket)) return true;
     bool consistent = true;
     const auto dump = [&](uint16_t type, uint16_t table_attribute, const NetlinkSocket::Each& each) {
         MessageWriter message = request(type, NLM_F_DUMP, socket.next_sequence());
@@ -228,8 +229,7 @@ std::optional<Fence> read_once(NetlinkSocket& socket, Depth depth, bool counting
         if (depth == Depth::outline && parse_exempt_set_name(name)) continue;
         consistent = read_elements(socket, name, counting, expected, comparison, set) && consistent;
     }
-    if (!consistent) return std::nullopt;
-    return fence;
+    return consistent;
 }
 
 std::optional<DecodedElement> element_at_key(NetlinkSocket& socket, const std::string& set, KeyKind kind,
@@ -290,11 +290,14 @@ uint32_t table_generation(NetlinkSocket& socket) {
 Fence read_table(NetlinkSocket& socket, Depth depth, bool counting, Fence expected, Comparison comparison) {
     for (int attempt = 0; attempt < most_readings; ++attempt) {
         const uint32_t before = table_generation(socket);
-        auto fence = read_once(socket, depth, counting, expected, comparison);
-        if (fence && table_generation(socket) == before) {
-            name_rules(*fence);
-            return std::move(*fence);
+        Fence fence;
+        const bool whole = read_once(socket, depth, counting, expected, comparison, fence);
+        if (whole && table_generation(socket) == before) {
+            name_rules(fence);
+            return fence;
         }
+        if (depth == Depth::whole && !fence.sets.empty())
+            expected = std::move(fence);  // asked by key again, not dumped
     }
     throw KernelError(EAGAIN, "table smtpfence",
                       "the table can't be read: other programs commit to nftables all the time; try again later");

@@ -48,7 +48,7 @@ def idle(table, router, quick):
 
 
 def verification(table, router):
-    """The service compares everything that the kernel holds with the database; nft reads the kernel's alone."""
+    """The service compares what it gave to the kernel with the whole database; nft lists what the kernel holds."""
     size = router.exemptions
     router.converge()
     before = router.cpu()

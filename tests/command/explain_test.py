@@ -35,6 +35,13 @@ class Subjects(KernelCase):
 
     def test_towards_a_destination_only_what_can_reach_it_counts(self):
         self.assertEqual([item["address"] for item in self.listed("explain", "c1", "--to", "203.0.113.10")], ["100.64.3.7"])
+        self.run_program("assign", "c4", "100.64.3.9")
+        self.assertIn("c4 holds no address that can send to 2001:db8::1",
+                      self.run_program("explain", "c4", "--to", "2001:db8::1").err)
+
+    def test_an_exemption_without_an_address_is_said(self):
+        self.run_program("exempt", "grant", "c5", "--reason", "x", "--until", "2099-01-01T00:00:00Z", "--no-wait")
+        self.assertIn("exemption until 2099-01-01T00:00:00Z lies dormant", self.run_program("explain", "c5").err)
 
     def test_a_prefix_whose_parts_differ_has_no_one_answer(self):
         self.run_program("pool", "add", "100.64.8.0/24", "--action", "pass")

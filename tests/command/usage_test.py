@@ -144,6 +144,13 @@ class GlobalOptions(ProgramCase):
         for name in ("missing.toml", ""):
             self.run_program("--config", self.path(name), "check", code=INVALID)
 
+    def test_a_database_beside_a_named_configuration_is_no_way_round_it(self):
+        self.populate()
+        broken = self.write("config.toml", "unknown = 1\n")
+        for name in (broken, self.path("missing.toml")):
+            self.run_program("--config", name, "exempt", "grant", "c9", "--reason", "x", "--no-wait", code=INVALID)
+        self.run_program("exempt", "show", "c9", code=NOT_FOUND)
+
     def test_nothing_names_a_database(self):
         configuration = self.write("config.toml", 'router = "edge1"\n')
         self.database_url = None
@@ -222,6 +229,13 @@ class Streams(ProgramCase):
         self.refused(NOT_FOUND, "--output", "json", "customer", "show", "nobody", saying="nobody")
         self.populate()
         self.refused(CONFLICT, "--output", "json", "assign", "c2", "100.64.3.7", saying="--take")
+
+    def test_a_list_that_fails_leaves_no_half_of_it(self):
+        self.database_url = f"sqlite:{self.path('missing.db')}"
+        for style in ("json", "csv"):
+            for words in (("pool", "list"), ("audit",), ("exempt", "list"), ("export", "--what", "pbl")):
+                with self.subTest(style=style, words=words):
+                    self.assertEqual(self.run_program("--output", style, *words, code=FAILED).out, "")
 
     def test_a_full_standard_output_is_a_failure(self):
         self.populate()

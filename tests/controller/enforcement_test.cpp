@@ -265,6 +265,26 @@ TEST_CASE("enforcement: rights end without the database") {
     CHECK_FALSE(router.enforcement.next_end());
 }
 
+TEST_CASE("enforcement: a renewal that a full comparison takes for the same end holds when that end comes") {
+    ExemptRouter router;  // for 30 days, a thousandth of which is 43 minutes
+    const Instant first = router.enforcement.next_end().value(), second = first + 1800s;
+    committed(*router.database, [&](Change& change) {
+        renew_exemption(change, {"c1", "asked again", {}, {}, {}, second});
+    });
+    router.enforcement.compare_all();
+    CHECK(router.follow().changes == 0);
+    for (const Instant clock : {first - 3600s, first + 60s}) {
+        router.kernel.clock = clock;
+        router.enforcement.verify(clock, true);
+        while (router.enforcement.sweeping()) router.enforcement.sweep(clock, 1000);
+        router.enforcement.expire(clock);
+        CHECK(router.exempt("100.64.3.7"));
+    }
+    CHECK(router.enforcement.expire(second) == 2);
+    router.kernel.clock = second;
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+}
+
 TEST_CASE("enforcement: a clock that is set moves the ends in the kernel, with the database gone") {
     Router router;
     router.enforcement.take();

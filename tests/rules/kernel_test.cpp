@@ -60,6 +60,22 @@ TEST_CASE("kernel: what was committed is read back equal") {
     CHECK(actual.chains.size() == desired.chains.size());
 }
 
+TEST_CASE("kernel: of many that are deleted, most ended at the same moment") {
+    const Stage kernel(EACH_KERNEL);
+    kernel->take();
+    const Instant start = now();
+    Policy policy = many_rights(3000, start);
+    for (size_t i = 0; i + 1 < policy.rights.size(); ++i) policy.rights[i].until = start + Seconds{2};
+    const Fence desired = compile(policy, {}, {});
+    bring(*kernel, desired);
+    kernel.wait(Seconds{3});
+    const std::string set = exempt_set_of(desired, policy.rights.back().prefix).value();
+    const Elements& all = desired.sets.at(set).elements;
+    CHECK(kernel->find(set, all.rbegin()->first));
+    kernel->commit({{DeleteElements{set, ElementList(all.begin(), all.end())}}});
+    CHECK_FALSE(kernel->find(set, all.rbegin()->first));
+}
+
 TEST_CASE("kernel: a random walk leaves nothing to do after each step") {
     const Stage kernel(EACH_KERNEL);
     const unsigned seed = GENERATE(1u, 2u, printed_seed());
