@@ -216,7 +216,7 @@ bool is_customer(Invocation& run, const Words& words) {
 }
 
 std::string without_address(Database& database, const std::string& customer, const Query& query) {
-    const std::string none = fmt::format("{} holds no address at {}", customer, format_instant(query.at));
+    std::string none = fmt::format("{} holds no address at {}", customer, format_instant(query.at));
     const auto right = exemption(database, customer);
     if (query.at < query.now || !right || !right->active(query.at)) return none;
     return fmt::format("{}; an exemption until {} lies dormant", none, format_instant(right->until));
