@@ -55,6 +55,6 @@ def verification(table, router):
     router.service.send_signal(signal.SIGHUP)
     used = router.rest(before)
     theirs = Measured(router.namespace, "/bin/sh", "-c", "nft list table inet smtpfence > /dev/null")
-    table.add("verification, the database read whole with it", "CPU s", size, used, peer="nft list",
+    table.add("what the kernel was given, compared with the whole database", "CPU s", size, used, peer="nft list",
               theirs=theirs.seconds, goal="1" if size >= 1_000_000 else "",
               how="the service's CPU seconds after SIGHUP, in steps of 10 ms; nft's whole time")
