@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 
 #include "controller/digest.hpp"
 #include "rules/fence_record.hpp"
@@ -15,6 +16,9 @@ namespace {
 
 /// How often something is worked out anew because others commit all the time.
 constexpr int most_restarts = 3;
+
+/// Of a fence that was found: nothing was confirmed after it.
+constexpr Revision unknown_revision = std::numeric_limits<Revision>::max();
 
 /// Whether the kernel refused because the table isn't what we took it for, or may have taken what we don't know of.
 bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code != EMSGSIZE; }
@@ -92,9 +96,11 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     plan.revision = policy.revision;
     plan.actual = kernel.read(last ? last->fence : Fence());
     plan.desired = compile(std::move(policy), border, plan.actual);
-    if (last)
-        withhold(plan.desired, last->fence,
-                 withheld_part(guard, database, last->fence, last->revision, plan.desired, now));
+    if (last || in_force(plan.actual)) {
+        const Fence& before = last ? last->fence : plan.actual;
+        withhold(plan.desired, before,
+                 withheld_part(guard, database, before, last ? last->revision : unknown_revision, plan.desired, now));
+    }
     plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
@@ -127,6 +133,10 @@ bool Enforcement::resume(const InForce& last, Instant now) {
     seen_ = now;  // what ended until then is in neither of them
     compare_all_ = false;
     return true;
+}
+
+void Enforcement::measure_against_found() {
+    if (in_force(applied_)) last_ = InForce{applied_, unknown_revision, ""};
 }
 
 size_t Enforcement::restore(Fence fence, Instant now) {

@@ -42,8 +42,8 @@ struct Plan {
     std::optional<Withheld> withheld;  ///< not among the changes
 };
 
-/// Reads database and kernel, writes nothing. `last`: nullopt on a router that never had a fence, where nothing is
-/// withheld.
+/// Reads database and kernel, writes nothing. `last`: nullopt where it isn't known; then openings are measured against
+/// the kernel's own fence, and nothing is withheld where there is none.
 Plan make_plan(Database&, Kernel&, const Border&, const std::optional<InForce>& last, Guard, Instant now);
 
 /// What a pass did.
@@ -64,6 +64,10 @@ public:
 
     /// What the guard measures the first follow() against; without it that one is not guarded.
     void measure_against(InForce last) { last_ = std::move(last); }
+
+    /// The same with the fence that take() found in force, if any: where the last good one is lost. Nothing counts as
+    /// confirmed.
+    void measure_against_found();
 
     /// Puts a fence into a kernel that holds none. Returns the number of changes.
     size_t restore(Fence, Instant now);

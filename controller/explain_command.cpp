@@ -8,6 +8,7 @@
 #include "controller/facts_shown.hpp"
 #include "controller/fenced_policy.hpp"
 #include "controller/router_lock.hpp"
+#include "controller/waiting.hpp"
 
 namespace smtpfence {
 
@@ -99,6 +100,16 @@ private:
 
 bool agree(const Judgement& a, const Judgement& b) { return a.verdict == b.verdict && a.exempt == b.exempt; }
 
+// What the database exempts and a router doesn't.
+void say_withheld(Invocation& run, const std::deque<Right>& rights) {
+    std::vector<Prefix> exempt;
+    for (const Right& right : rights) exempt.push_back(right.prefix);
+    for (const Report& report : reports(run.database())) {
+        const std::string why = why_withheld(run.database(), report, exempt);
+        if (!why.empty()) run.output().warn(fmt::format("not on {}: {}", report.router, why));
+    }
+}
+
 Json explain(Invocation& run, KernelWitness& witness, const Query& query, const Prefix& subject) {
     const Prefix line = subject.first_address();
     const Circumstances found = circumstances(run.database(), line, query.to, query.at, query.now);
@@ -107,6 +118,7 @@ Json explain(Invocation& run, KernelWitness& witness, const Query& query, const 
     // Where both agree, the kernel's own names of sets are the ones to look for.
     const bool agrees = kernel && !witness.table_gone() && agree(judgement, *kernel);
     if (agrees) judgement = *kernel;
+    if (query.current()) say_withheld(run, found.policy.rights);
     std::optional<Instant> until;
     if (found.policy.rights.size() == 1) until = found.policy.rights.front().until;
     return {{"address", subject.is_address() ? subject.short_text() : subject.text()},
@@ -126,21 +138,29 @@ Json explain(Invocation& run, KernelWitness& witness, const Query& query, const 
             {"to", query.to ? Json(query.to->short_text()) : Json()}};
 }
 
+std::string meaning(const std::string& verdict, const std::string& why_open) {
+    if (verdict == "drop" || verdict == "reject") return "blocked (" + verdict + ")";
+    if (verdict == "observe") return "let through and counted (observe)";
+    return why_open;
+}
+
+std::string why_open(const Json& item) {
+    if (item["exempt"].get<bool>()) return "open (exempt)";
+    if (item["element"].is_null()) return "not fenced";
+    const bool relay = item["element"].get<std::string>().find(" in relay") != std::string::npos;
+    return relay ? "open (relay)" : "open (pass)";
+}
+
+// What the kernel does to packets comes first where it differs.
 std::string title(const Json& item) {
-    const std::string verdict = item["verdict"].get<std::string>();
-    std::string means = "not fenced";
-    if (verdict == "drop" || verdict == "reject") {
-        means = "blocked (" + verdict + ")";
-    } else if (verdict == "observe") {
-        means = "let through and counted (observe)";
-    } else if (item["exempt"].get<bool>()) {
-        means = "open (exempt)";
-    } else if (!item["element"].is_null()) {
-        const bool relay = item["element"].get<std::string>().find(" in relay") != std::string::npos;
-        means = relay ? "open (relay)" : "open (pass)";
-    }
+    const auto verdict = item["verdict"].get<std::string>();
+    const std::string asked = meaning(verdict, why_open(item));
+    const bool differs = item["kernel_verdict"].is_string() && item["kernel_verdict"] != verdict;
     const std::string to = item["to"].is_null() ? "" : " to " + item["to"].get<std::string>();
-    return fmt::format("{}: port 25{} is {}", item["address"].get<std::string>(), to, means);
+    return fmt::format("{}: port 25{} is {}", item["address"].get<std::string>(), to,
+                       differs ? fmt::format("{} on this router, though by the database it is {}",
+                                             meaning(item["kernel_verdict"].get<std::string>(), "open"), asked)
+                               : asked);
 }
 
 std::string holder_sentence(const Json& item) {

@@ -181,9 +181,19 @@ Widening Guard::judge(const FencedSpace& before, const Widening& asked, Instant 
     }
     const Instant since = withheld_ ? withheld_->since : now;
     withheld_ = Withheld{held, digest_of(held), reason, since};
-    std::erase_if(known_, [&](const Known& known) { return known.digest == withheld_->digest; });
-    known_.push_back({withheld_->digest, held, now});
+    remember(*withheld_, now);
     return held;
+}
+
+void Guard::remember(const Withheld& withheld, Instant now) {
+    std::erase_if(known_, [&](const Known& known) { return known.digest == withheld.digest; });
+    size_t openings = 0;
+    const auto too_old = std::find_if(known_.rbegin(), known_.rend(), [&](const Known& known) {
+        openings += known.widening.size();
+        return openings > remembered;
+    });
+    known_.erase(known_.begin(), too_old.base());
+    known_.push_back({withheld.digest, withheld.widening, now});
 }
 
 void Guard::passed(Instant now) {

@@ -54,6 +54,9 @@ struct Withheld {
 
 class Guard {
 public:
+    /// Of all versions of what is withheld together, but for the last one: some 40 MB.
+    static constexpr size_t remembered = 1'000'000;
+
     explicit Guard(GuardLimits limits, Openings openings = {}) : limits_(limits), openings_(std::move(openings)) {}
 
     void set_limits(GuardLimits limits) { limits_ = limits; }
@@ -66,8 +69,8 @@ public:
     void passed(Instant now);
 
     /// The operator knows what is withheld and wants it. `digest` is that of what is withheld now, or of what was
-    /// within the last hour ("": of what is now). Holds for an hour, for the next judge() calls whose openings are all
-    /// part of it. False: nothing of that digest was withheld.
+    /// within the last hour ("": of what is now), as far back as `remembered` openings go. Holds for an hour, for the
+    /// next judge() calls whose openings are all part of it. False: nothing of that digest was withheld.
     bool confirm(const std::string& digest, Instant now);
 
     const std::optional<Withheld>& withheld() const { return withheld_; }
@@ -87,13 +90,14 @@ private:
     };
     Share share(const FencedSpace&, Opening::Kind, Family, const Widening&) const;
     Widening over_limit(const FencedSpace&, const Widening& asked, std::string& reason) const;
+    void remember(const Withheld&, Instant);
     void forget_before(Instant);
 
     GuardLimits limits_;
     Openings openings_;  ///< of the last hour
     Openings pending_;   ///< what judge() let go, until passed()
     std::optional<Withheld> withheld_;
-    std::vector<Known> known_;        ///< what was withheld, for an hour
+    std::vector<Known> known_;        ///< what was withheld, for an hour; the last one at the end
     std::optional<Known> confirmed_;  ///< with the time of it
 };
 

@@ -12,10 +12,7 @@ constexpr auto slow_disk = std::chrono::seconds(5);
 
 }  // namespace
 
-void Keeping::resume(const Snapshot& last) {
-    file_.resume(last);
-    reportable_ = last.revision;
-}
+void Keeping::resume(const Snapshot& last) { file_.resume(last); }
 
 void Keeping::note(const Transaction& transaction, Instant now) {
     file_.append(transaction, now);
@@ -89,7 +86,7 @@ bool Keeping::finish(const Enforcement& enforcement, Instant now, Steady::time_p
     return news;
 }
 
-Revision Keeping::reportable(Revision in_force) {
+std::optional<Revision> Keeping::reportable(Revision in_force) {
     if (!waits()) reportable_ = in_force;
     return reportable_;
 }

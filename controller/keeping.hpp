@@ -20,7 +20,7 @@ public:
     /// Throws SnapshotError.
     explicit Keeping(const std::filesystem::path& directory) : directory_(directory), file_(directory) {}
 
-    /// `last` is in force as it was read.
+    /// `last` is in force as it was read. Whether the disk has it, a flush tells.
     void resume(const Snapshot& last);
     /// The kernel took it.
     void note(const Transaction&, Instant now);
@@ -35,8 +35,11 @@ public:
     bool finish(const Enforcement&, Instant now, Steady::time_point);
 
     /// The newest revision that may be reported where `in_force` is enforced: what was taken from somebody by then is
-    /// on disk, so that a reboot doesn't give it back. To be asked behind each pass.
-    Revision reportable(Revision in_force);
+    /// on disk, so that a reboot doesn't give it back. nullopt: the disk has taken nothing yet since the start. To be
+    /// asked behind each pass.
+    std::optional<Revision> reportable(Revision in_force);
+    /// As it was answered last.
+    std::optional<Revision> reportable() const { return reportable_; }
     const Trouble& trouble() const { return trouble_; }
     /// When keep() has something to do, if not when the descriptor says so.
     Steady::time_point next(Steady::time_point) const;
@@ -61,10 +64,10 @@ private:
     LastGood file_;
     bool changed_ = true;  ///< something is in force that is not in the file
     Revision revision_ = -1;
-    uint64_t taken_ = 0;  ///< transactions that took something from somebody
+    uint64_t taken_ = 1;  ///< transactions that took something from somebody; one for those before the start
     Point settled_, flushing_;
     uint64_t taken_on_disk_ = 0;
-    Revision reportable_ = 0;
+    std::optional<Revision> reportable_;
     std::optional<LastGood::Flush> flush_;  ///< that runs
     Steady::time_point flush_began_{};
     Background background_;

@@ -134,7 +134,11 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
     enforcement.take(before.last ? before.last->fence : Fence(), before.comparison);
     enforcement.ask_before_writing();
-    if (before.last) enforcement.measure_against(std::move(*before.last));
+    if (before.last) {
+        enforcement.measure_against(std::move(*before.last));
+    } else {
+        enforcement.measure_against_found();
+    }
     Pass pass = enforcement.follow(database, now(), &reading);
     Guard& guard = enforcement.guard();
     if (guard.withheld() && confirmation && guard.confirm(*confirmation, now())) {

@@ -158,7 +158,7 @@ void LastGood::resume(const Snapshot& last) {
     file_ = std::move(file);
     published_ = true;
     whole_ = last.whole;
-    end_ = flushed_ = last.end;
+    end_ = last.end;
     openings_ = last.openings;
     revision_ = last.revision;
     mark_ = last.mark;

@@ -54,7 +54,8 @@ public:
     /// Creates the directory when it is missing, nothing else. Throws SnapshotError.
     explicit LastGood(std::filesystem::path directory);
 
-    /// Goes on with the file that `last` was read from, if it is resumable and still there: its fence is in force.
+    /// Goes on with the file that `last` was read from, if it is resumable and still there: its fence is in force. The
+    /// next flush covers it, as who wrote it may have ended before the disk had it.
     void resume(const Snapshot& last);
 
     /// Notes a transaction that the kernel took, until a flush in memory only. Never throws: what could not be written

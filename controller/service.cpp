@@ -100,7 +100,7 @@ private:
         }
         enforcement_.take(last ? last->fence : Fence(), last ? comparison_with(*last) : Comparison::keys);
         look_around();
-        if (!last) return;
+        if (!last) return enforcement_.measure_against_found();
         if (same_record(last->fence, enforcement_.applied())) keeping_.resume(*last);
         if (!enforcement_.fenced()) {
             report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, now()));
@@ -270,12 +270,12 @@ private:
     }
 
     void write(Steady::time_point t) {
-        const Revision reportable = keeping_.reportable(enforcement_.revision().value_or(0));
+        const Revision reportable = keeping_.reportable(enforcement_.revision().value_or(0)).value_or(0);
+        if (!reports()) return;
         if (std::exchange(report_.revision, reportable) != reportable) reporter_.hurry();
         report_.heartbeat = smtpfence::now();
-        const Trouble& trouble = trouble_.reason() ? trouble_ : keeping_.trouble();
-        report_.error = trouble.reason();
-        report_.error_since = trouble.reason() ? std::optional(trouble.since()) : std::nullopt;
+        report_.error = trouble().reason();
+        report_.error_since = trouble().reason() ? std::optional(trouble().since()) : std::nullopt;
         try {
             const bool written = reporter_.write(follower_.session(), report_, {now(), configuration_.keep}, t);
             if (written && follower_.drain()) follow_due_ = true;
@@ -284,12 +284,15 @@ private:
         }
     }
 
+    const Trouble& trouble() const { return trouble_.reason() ? trouble_ : keeping_.trouble(); }
+    /// What is enforced can be said, or why not.
+    bool reports() const { return keeping_.reportable() || trouble().reason(); }
+
     std::string status() const {
         std::string words = fmt::format("revision {} enforced", enforcement_.revision().value_or(0));
         if (enforcement_.guard().withheld()) words += "; the guard withholds a part, see smtpfence status";
-        const Trouble& trouble = trouble_.reason() ? trouble_ : keeping_.trouble();
-        if (!trouble.reason()) return words;
-        return fmt::format("since {}: {}; {}", format_instant(trouble.since()), *trouble.reason(), words);
+        if (!trouble().reason()) return words;
+        return fmt::format("since {}: {}; {}", format_instant(trouble().since()), *trouble().reason(), words);
     }
 
     /// A pass is due and waits a little for what else is committed; nothing else about the database wakes us meanwhile.
@@ -301,7 +304,8 @@ private:
         Steady::time_point next = std::min({supervisor_.due(t), verifier_.next(t), keeping_.next(t)});
         if (clock_.held()) next = std::min(next, t + 1s);  // nothing tells when it is synchronised
         if (gathers(t)) return std::min(next, gathering_.until());
-        if (follower_.due(t)) next = std::min(next, follow_due_ && verifier_.due(t) ? t : reporter_.next(t));
+        if (follower_.due(t) && follow_due_ && verifier_.due(t)) return t;
+        if (follower_.due(t) && reports()) next = std::min(next, reporter_.next(t));
         return std::min(next, follower_.next(t));
     }
 

@@ -90,7 +90,7 @@ ClockEvent TrustedClock::look(const ClockReading& reading) {
 }
 
 Seconds TrustedClock::ahead() const {
-    return held_ ? std::chrono::round<Seconds>(last_.wall - last_.boot - offset_) : 0s;
+    return held_ ? std::chrono::ceil<Seconds>(last_.wall - last_.boot - offset_) : 0s;
 }
 
 std::string TrustedClock::words() const {

@@ -59,7 +59,8 @@ public:
     }
     /// By how much the clock was set, forward or back, at the last event.
     Seconds step() const { return step_; }
-    /// By how much the machine's clock is ahead of what rights go by; 0 unless held.
+    /// By how much the machine's clock is ahead of what rights go by, rounded up: whoever adds it to an end doesn't
+    /// wake before. 0 unless held.
     Seconds ahead() const;
     bool held() const { return held_.has_value(); }
     /// What the last event means for rights, in one line. The same words as long as the clock is held.

@@ -25,18 +25,6 @@ std::string why_behind(const Report& report, Revision wanted) {
     return fmt::format("still at revision {}, not yet at {}", report.revision, wanted);
 }
 
-// Why a router that reached the revision lets none of `prefixes` pass; "": it does.
-std::string why_withheld(Database& database, const Report& report, const std::vector<Prefix>& prefixes) {
-    if (!report.guard) return "";
-    const std::vector<Prefix> withheld = withheld_of(database, report.router, prefixes);
-    if (withheld.empty()) return "";
-    const Json guard = Json::parse(*report.guard, nullptr, false);
-    return fmt::format(
-        "guard: {}{} is withheld: {}; if that is meant: smtpfence apply --confirm={}", withheld.front().text(),
-        withheld.size() > 1 ? fmt::format(" and {} more", withheld.size() - 1) : "",
-        guard.is_object() ? guard.value("reason", "?") : "?", guard.is_object() ? guard.value("digest", "?") : "?");
-}
-
 // Why a router that enforces all of it holds the right to be over; "": it doesn't. Its clock may be held (status).
 std::string why_over(const Report& report, Instant until) {
     if (!report.last_pass || until > *report.last_pass) return "";
@@ -70,6 +58,17 @@ bool update(std::vector<Awaited>& answers, Database& database, const Granted& gr
 }
 
 }  // namespace
+
+std::string why_withheld(Database& database, const Report& report, const std::vector<Prefix>& prefixes) {
+    if (!report.guard) return "";
+    const std::vector<Prefix> withheld = withheld_of(database, report.router, prefixes);
+    if (withheld.empty()) return "";
+    const Json guard = Json::parse(*report.guard, nullptr, false);
+    return fmt::format(
+        "guard: {}{} is withheld: {}; if that is meant: smtpfence apply --confirm={}", withheld.front().text(),
+        withheld.size() > 1 ? fmt::format(" and {} more", withheld.size() - 1) : "",
+        guard.is_object() ? guard.value("reason", "?") : "?", guard.is_object() ? guard.value("digest", "?") : "?");
+}
 
 std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTime committed, Seconds limit,
                                    const Granted& granted) {

@@ -33,6 +33,9 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 /// names; empty: no router has ever reported.
 std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit, const Granted& = {});
 
+/// Why the router lets none of `prefixes` pass although it reached the revision; "": its guard withholds none of them.
+std::string why_withheld(Database&, const Report&, const std::vector<Prefix>& prefixes);
+
 /// True when there is a router and all of them enforce.
 bool all_enforce(const std::vector<Awaited>&);
 

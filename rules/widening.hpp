@@ -19,7 +19,8 @@ struct Widening {
     std::vector<Prefix> relays;  ///< reachable for everybody, and in no relay before
     std::vector<Prefix> exempted;  ///< exempt, and not before, while a pool drops or rejects around it
     std::vector<Key> interfaces;   ///< subscriber interfaces that dropped or rejected, and no longer would
-    bool empty() const { return released.empty() && relays.empty() && exempted.empty() && interfaces.empty(); }
+    size_t size() const { return released.size() + relays.size() + exempted.size() + interfaces.size(); }
+    bool empty() const { return size() == 0; }
     friend bool operator==(const Widening&, const Widening&) = default;
 };
 

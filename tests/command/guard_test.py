@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import time
@@ -256,6 +257,10 @@ class Withheld(RouterCase):
         self.assertIn(self.guard()["digest"], router["reason"])
         self.assertIn("100.64.3.9/32", self.json("assign", "c1", "100.64.3.9", "--wait", "50s")["added"])
         self.assertIn("(guard: ", self.run_program("exempt", "renew", "c9", "--reason", "server", code=NOT_ENFORCED).out)
+        told = self.run_program("explain", "100.64.128.9")
+        self.assertIn("not on edge1: guard: 100.64.128.0/18 is withheld", told.err)
+        self.assertIn("is blocked (drop) on this router, though by the database it is open (exempt)", told.out)
+        self.assertEqual(self.run_program("explain", "100.64.3.7").err, "")
         self.run_program("exempt", "revoke", "c9", "--reason", "not this way")
         self.assertIsNone(self.guard())
 
@@ -352,6 +357,26 @@ class Withheld(RouterCase):
         self.assertIn("the kernel held no fence", self.journal())
         self.fenced()
         self.assertEqual(len(self.held()["openings"]), 2)
+
+    def test_an_empty_database_after_the_last_good_fence_was_lost(self):
+        self.start()
+        self.run_program("pool", "remove", V6, "--confirm")  # confirmed then, and not what is lost now
+        self.until_enforced()
+        self.run_program("pool", "add", V6)
+        self.until_enforced()
+        self.stop()
+        shutil.rmtree(self.path("state"))
+        self.empty_the_database()
+        plan = self.json("plan", code=CHANGES)
+        self.assertEqual(plan["withheld"]["count"], 2)
+        self.assertIn("the guard withholds", self.run_program("apply", code=CONFLICT).err)
+        self.fenced()
+        shutil.rmtree(self.path("state"))
+        self.start()
+        self.assertEqual(self.held()["digest"], plan["digest"])
+        self.fenced()
+        self.run_program("apply", "--confirm")
+        self.assertNotIn(V4, self.elements("pool4"))
 
 
 if __name__ == "__main__":

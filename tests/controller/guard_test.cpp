@@ -153,6 +153,28 @@ TEST_CASE("guard: a confirmation covers a part of what it named, and ends after 
     CHECK_FALSE(late.guard.confirm(digest, beginning + Seconds{7200}));
 }
 
+TEST_CASE("guard: of what changes all the time, it remembers the latest versions") {
+    GuardedRouter router;
+    Widening asked = parse_widening("release 100.64.0.0/16\n");
+    const FencedSpace space = space_of(router.in_force);
+    const auto digest_after = [&](uint32_t relays) {
+        while (asked.relays.size() < relays) {
+            Prefix::Address address{};
+            const auto number = static_cast<uint32_t>(asked.relays.size());
+            address[0] = 10;
+            address[1] = static_cast<uint8_t>(number >> 8);
+            address[2] = static_cast<uint8_t>(number);
+            asked.relays.emplace_back(Family::v4, address, uint8_t{23});
+        }
+        router.guard.judge(space, asked, beginning);
+        return router.guard.withheld().value().digest;
+    };
+    const std::string first = digest_after(19'900), second = digest_after(19'901);
+    for (uint32_t more = 2; more < 52; ++more) digest_after(19'900 + more);
+    CHECK_FALSE(router.guard.confirm(first, beginning));
+    CHECK(router.guard.confirm(second, beginning));
+}
+
 TEST_CASE("guard: a bare confirmation covers what is withheld then") {
     GuardedRouter router;
     CHECK_FALSE(router.guard.confirm("", beginning));
