@@ -116,7 +116,7 @@ TEST_CASE("keeping: a grant is reportable at once, a revocation when it is on di
     CHECK(router.read()->revision == 7);
 }
 
-TEST_CASE("keeping: a disk that refuses is trouble until it takes the fence; what was taken isn't reported before") {
+TEST_CASE("keeping: a disk that refuses is trouble until it takes the fence, what was taken isn't reported before") {
     KeptRouter router;
     router.keeping.finish(router.enforcement, now(), morning);
     router.grant("c1");

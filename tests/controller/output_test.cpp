@@ -125,7 +125,7 @@ TEST_CASE("output: colour is for terminals, and not where NO_COLOR is set") {
     CHECK(listed(Style::table, {two[0]}, true).starts_with("\x1b[1mCUSTOMER\x1b[0m  "));
 }
 
-TEST_CASE("output: a result is a sentence for people, and quiet when asked; a document for programs") {
+TEST_CASE("output: a result is a sentence for people, and quiet when asked, a document for programs") {
     const auto said = [](Style style, bool quiet) {
         std::ostringstream data, messages;
         Output(data, messages, style, false, quiet).result({{"revision", 3}, {"added", {"a", "b"}}}, "a, b added");

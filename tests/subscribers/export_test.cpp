@@ -145,7 +145,7 @@ TEST_CASE("export: output that can't be written is an error") {
                       Contains("can't be written"));
 }
 
-TEST_CASE("disclosure: names what, for whom, in which direction, why, and what stays open; no names of pools") {
+TEST_CASE("disclosure: names what, for whom, in which direction, why, and what stays open, no names of pools") {
     ScratchDatabase database;
     fill(*database, "crm");
     const std::string text = disclosure(*database, parse_instant("2027-01-01T00:00:00Z"));

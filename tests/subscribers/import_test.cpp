@@ -131,7 +131,7 @@ TEST_CASE("import: a file that ends inside a line is called truncated, a complet
     CHECK(upsert().run(*database, file.substr(0, file.size() - 1)) == "2/0/0/0/0");
 }
 
-TEST_CASE("import: CSV with a header, CRLF, a byte order mark and quotes; lines are physical ones") {
+TEST_CASE("import: CSV with a header, CRLF, a byte order mark and quotes, lines are physical ones") {
     ScratchDatabase database;
     CHECK(upsert().csv().run(*database,
                              "\xef\xbb\xbfop,customer,prefix,until\r\n"

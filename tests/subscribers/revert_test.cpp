@@ -113,7 +113,7 @@ TEST_CASE("revert: never takes the last relay of a fence") {
     CHECK_THAT(revert_refused(*database, added), StartsWith("conflict: relay 203.0.113.1/32 is the last one"));
 }
 
-TEST_CASE("revert: assignments, with their end and source; the customer stays known") {
+TEST_CASE("revert: assignments, with their end and source, the customer stays known") {
     ScratchDatabase database;
     std::string before = state(*database);
     committed(
