@@ -186,8 +186,20 @@ nft -a list table inet smtpfence | sed 's/expires .*//' >"$1/before"
                                  ["table inet smtpfence", "table inet filter"])
 
     def test_a_load_without_flush_replaces_none(self):
-        self.assertEqual(self.beside('"$3" load', self.CONF.format("")),
-                         ["table inet smtpfence", "table ip old", "table inet smtpfence-of-old", "table inet filter"])
+        for verb in ("load", "reload"):
+            with self.subTest(verb):
+                self.assertEqual(self.beside(f'"$3" {verb}', self.CONF.format("")), [
+                    "table inet smtpfence", "table ip old", "table inet smtpfence-of-old", "table inet filter"])
+
+    def test_a_reload_replaces_where_the_unit_flushes_and_not_its_file(self):
+        """As with Fedora's nftables.service. A file that is missing or does not load changes nothing."""
+        script = ("mkdir -p /etc/sysconfig && mv /etc/nftables.conf /etc/sysconfig; file=/etc/sysconfig/nftables.conf\n"
+                  '"$3" load; nft list tables | wc -l\n'
+                  '"$3" reload; "$3" reload; nft list ruleset | grep -c "dport 22 drop"\n'
+                  'echo broken >>$file; if "$3" reload 2>"$1/said"; then exit 1; fi; grep -q nftables.conf: "$1/said"\n'
+                  'rm $file; if "$3" reload; then exit 1; fi\n')
+        self.assertEqual(self.beside(script, self.CONF.format("") + "add rule inet filter forward tcp dport 22 drop\n"),
+                         ["4", "1", "table inet smtpfence", "table inet filter"])
 
     def test_a_flush_leaves_ours(self):
         self.assertEqual(self.beside('"$3" flush; "$3" flush', ""), ["table inet smtpfence"])
