@@ -247,7 +247,7 @@ class FailStatic(RouterCase):
             session.execute(f"PRAGMA user_version = {known}")
 
     def survives(self, fault):
-        self.run_program("exempt", "renew", "c1", "--reason", "server", "--for", "4s", "--no-wait")
+        self.run_program("exempt", "renew", "c1", "--reason", "server", "--for", "15s", "--no-wait")
         self.start()
         self.assertIn("100.64.3.7", self.elements("exempt4"))
         with fault as reason:

@@ -119,7 +119,7 @@ class Sessions(PacketCase):
         self.dropped(packet)
 
     def test_an_exemption_ends_with_the_service_alive(self):
-        until, end = in_seconds(4)
+        until, end = in_seconds(10)
         self.service.command("assign", "brief", "100.64.31.1", "2001:db8:100:3200::/56")
         self.service.command("exempt", "grant", "brief", "--until", until, *REASON)
         self.passes(tcp(FAMILIES[1], "2001:db8:100:3200::1", FAMILIES[1].server))
@@ -127,7 +127,7 @@ class Sessions(PacketCase):
         self.dropped(tcp(FAMILIES[1], "2001:db8:100:3200::1", FAMILIES[1].server))
 
     def test_an_exemption_ends_with_the_service_killed(self):
-        until, end = in_seconds(4)
+        until, end = in_seconds(10)
         self.service.command("assign", "orphan", "100.64.32.1", "2001:db8:100:3300::/56")
         self.service.command("exempt", "grant", "orphan", "--until", until, *REASON)
         self.service.kill()
@@ -136,7 +136,7 @@ class Sessions(PacketCase):
         self.dropped(tcp(FAMILIES[1], "2001:db8:100:3300::1", FAMILIES[1].server))
 
     def test_an_assignment_that_ends_takes_the_exemption_along(self):
-        until, end = in_seconds(4)
+        until, end = in_seconds(10)
         self.service.command("assign", "guest", "100.64.33.1", "--until", until)
         self.service.command("exempt", "grant", "guest", *REASON)
         self.ends_in_time(tcp(V4, "100.64.33.1", V4.server), end)
