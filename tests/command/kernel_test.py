@@ -108,8 +108,7 @@ class Apply(KernelCase):
         os.makedirs(self.path("state"))
         with open(self.path("state/lock"), "w", encoding="ascii") as lock, sqlite3.connect(self.database) as session:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            waiting = subprocess.Popen([os.environ["SMTPFENCE"], "--config", self.configuration, "apply"], text=True,
-                                       stdout=subprocess.PIPE, env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
+            waiting = self.beside("apply", text=True, stdout=subprocess.PIPE)
             while session.execute(open_requests).fetchone()[0] == 0:
                 self.assertIsNone(waiting.poll())
                 time.sleep(0.01)
@@ -121,8 +120,7 @@ class Apply(KernelCase):
         self.run_program("plan")
 
     def test_two_at_once_both_end_well(self):
-        both = [subprocess.Popen([os.environ["SMTPFENCE"], "--config", self.configuration, "apply"],
-                                 env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url)) for _ in range(2)]
+        both = [self.beside("apply") for _ in range(2)]
         self.assertEqual([one.wait(PATIENCE) for one in both], [0, 0])
         self.run_program("plan")
 
@@ -211,8 +209,7 @@ class Run(KernelCase):
 
     def test_watch_redraws_until_interrupted(self):
         ours, theirs = os.openpty()
-        watch = subprocess.Popen([os.environ["SMTPFENCE"], "--config", self.configuration, "status", "--watch"], stdout=theirs,
-                                 stderr=theirs, env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
+        watch = self.beside("status", "--watch", stdout=theirs, stderr=theirs)
         os.close(theirs)
         shown = b""
         while shown.count(b"\x1b[2J") < 3:
@@ -225,8 +222,9 @@ class Run(KernelCase):
 class OwnUser(KernelCase):
     """The service as a user with CAP_NET_ADMIN and nothing else, in directories of his, where root gives commands, too."""
     USER = 65534
+    # Another user's process would forget that it ends with the test: said again.
     AS_SERVICE = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--inh-caps=-all,+net_admin",
-                  "--ambient-caps=+net_admin", "--bounding-set=-all,+net_admin")
+                  "--ambient-caps=+net_admin", "--bounding-set=-all,+net_admin", "--pdeathsig=KILL")
 
     def setUp(self):
         super().setUp()

@@ -5,9 +5,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "packets"))
+from children import die_with_parent  # noqa: E402
 
 PROGRAM = os.environ.get("SMTPFENCE", "")
 PATIENCE = 60.0
@@ -113,11 +117,14 @@ class ServiceCase(ProgramCase):
         known = ("--config", self.configuration) if hasattr(self, "configuration") else ()
         return super().call(*known, *arguments, **options)
 
+    def beside(self, *arguments, command=(PROGRAM,), **options):
+        """Starts the program, to run beside the test."""
+        return subprocess.Popen([*command, "--config", self.configuration, *arguments], preexec_fn=die_with_parent,
+                                env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url), **options)
+
     def launch(self, command=(PROGRAM,)):
         with open(self.path("journal"), "w", encoding="utf-8") as journal:
-            self.service = subprocess.Popen(
-                [*command, "--config", self.configuration, "run"], stdout=journal, stderr=journal,
-                env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url))
+            self.service = self.beside("run", command=command, stdout=journal, stderr=journal)
 
     def start(self, command=(PROGRAM,)):
         """Returns when it enforces."""

@@ -13,7 +13,6 @@ import ctypes
 import itertools
 import os
 import select
-import signal
 import socket
 import struct
 import subprocess
@@ -23,9 +22,10 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from children import ALL_CPUS, die_with_parent
+
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
-PR_SET_PDEATHSIG = 1
 SO_RCVBUFFORCE = 33
 PACKET_OUTGOING = 4
 ETH_P_ALL = 3
@@ -47,15 +47,6 @@ def _call(result):
 def _pin():
     """Frames sent from one CPU pass the veth pairs in the order of sending; from two they may overtake each other."""
     os.sched_setaffinity(0, {sorted(ALL_CPUS)[os.getpid() % len(ALL_CPUS)]})
-
-
-ALL_CPUS = os.sched_getaffinity(0)
-
-
-def die_with_parent():
-    """For preexec_fn: the program ends when the test does, and may run on every CPU."""
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.sched_setaffinity(0, ALL_CPUS)
 
 
 class Namespace:

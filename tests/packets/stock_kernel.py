@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unittest
 
+from children import die_with_parent
 from service import PROGRAM
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -23,7 +24,7 @@ def on_stock_kernel(module):
         def test_everything_on_debians_own_kernel(self):
             done = subprocess.run([RUN, "--limit", str(LIMIT), "env", f"SMTPFENCE={PROGRAM}", f"{INSIDE}=1",
                                    sys.executable, "-m", "unittest", "-v", module],
-                                  cwd=HERE, text=True, capture_output=True, check=False)
+                                  cwd=HERE, text=True, capture_output=True, check=False, preexec_fn=die_with_parent)
             print(done.stdout)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertNotIn("skipped=", done.stdout)

@@ -6,7 +6,8 @@
 
 import subprocess
 
-from network import FRAME_PATIENCE, die_with_parent
+from children import die_with_parent
+from network import FRAME_PATIENCE
 
 
 class Tracer:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-from network import die_with_parent
+from children import die_with_parent
 from witness import SIDES
 
 # Only what is broken takes so long: the machine is emulated, and this one may be busy.
