@@ -21,6 +21,7 @@ def setUpModule():
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare: run the tests as root")
+    KernelCase.own_network = True
 
 
 def nft(*words, check=True):
@@ -28,7 +29,11 @@ def nft(*words, check=True):
 
 
 class KernelCase(ServiceCase):
+    """A test on the kernel's tables, which it removes: never those of this machine."""
+    own_network = False  # setUpModule, which a module of such tests imports, has moved this process to another one
+
     def setUp(self):
+        self.assertTrue(self.own_network, "the module lacks kernel_test's setUpModule")
         self.addCleanup(nft, "flush", "ruleset")  # last of all: a running service's table is skipped
         super().setUp()
         self.populate()

@@ -2,7 +2,6 @@
 the disk fails."""
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import pathlib
@@ -13,8 +12,9 @@ import sys
 import time
 import unittest
 
+import kernel_test
 from guard_test import RELAY, V4, V6, RouterCase, customers, records
-from kernel_test import CLONE_NEWNET, nft
+from kernel_test import nft
 from program import CONFLICT, FAILED, NOT_ENFORCED, PATIENCE
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "packaging"))
@@ -24,9 +24,7 @@ BOOT = '[boot]\npools = ["100.64.0.0/10"]\nrelays = ["203.0.113.99"]\n'
 
 
 def setUpModule():
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "unshare: run the tests as root")
+    kernel_test.setUpModule()
     private_mounts.enter()
 
 
