@@ -1,5 +1,6 @@
 """The service's life as packets see it: stopped, killed, restarted, reloaded, tampered with, and idle."""
 
+import glob
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import threading
 import time
 import unittest
 
-from network import FAMILIES, Namespace, Network
+from network import FAMILIES, PATIENCE, Namespace, Network
 from packet_case import PacketCase, tcp
 from service import Service, read, still
 
@@ -506,40 +507,56 @@ class Following(ServiceCase):
 
     def test_an_idle_service_sleeps(self):
         self.service.start()
-        time.sleep(1)  # what the start left to do
-        status, ticks, written = self.wakeups(), self.ticks(), self.data_version()
+        before, ticks, written = self.settled(), self.ticks(), self.data_version()
         time.sleep(3)
-        self.assertLess(self.wakeups() - status, 10)
+        self.assertLess(self.woken(before), 10)
         self.assertLessEqual(self.ticks() - ticks, 3)
         self.assertLessEqual(self.data_version() - written, 2)
 
     def test_an_idle_service_sleeps_while_attempts_are_counted(self):
         self.service.start()
-        time.sleep(1)
+        self.settled()
         for number in range(200):
             self.dropped(tcp(FAMILIES[0], f"100.64.61.{number}", FAMILIES[0].server))
-        status, ticks = self.wakeups(), self.ticks()
+        before, ticks = self.wakeups(), self.ticks()
         deadline = time.monotonic() + 20
         while sum(len(item["sources"]) for item in self.service.json("attempts")["items"]) < 200:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(1)
         time.sleep(2)
-        self.assertLess(self.wakeups() - status, 40)
+        self.assertLess(self.woken(before), 40)
         self.assertLessEqual(self.ticks() - ticks, 10)
 
     def test_traffic_does_not_wake_the_service(self):
         self.service.start()
-        time.sleep(1)
-        before = self.wakeups()
+        before = self.settled()
         with Watch(self):
             time.sleep(1)
-        self.assertLess(self.wakeups() - before, 10)
+        self.assertLess(self.woken(before), 10)
 
     def wakeups(self):
-        with open(f"/proc/{self.service.process.pid}/status", encoding="ascii") as file:
-            return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", file.read(), re.MULTILINE)[1])
+        """How often each of the service's threads has fallen asleep."""
+        counts = {thread: re.search(r"^voluntary_ctxt_switches:\s+(\d+)", read(f"{thread}/status"), re.MULTILINE)
+                  for thread in glob.glob(f"/proc/{self.service.process.pid}/task/*")}
+        return {thread: int(count[1]) for thread, count in counts.items() if count}
+
+    def woken(self, before):
+        """How often all of them have since."""
+        return sum(count - before.get(thread, 0) for thread, count in self.wakeups().items())
+
+    def settled(self):
+        """Waits until none has for a second: what a start left to do is done then. Their wake-ups."""
+        before, since = self.wakeups(), time.monotonic()
+        deadline = since + PATIENCE
+        while time.monotonic() < since + 1:
+            self.assertLess(time.monotonic(), deadline, "the service does not come to rest")
+            time.sleep(0.05)
+            if self.wakeups() != before:
+                before, since = self.wakeups(), time.monotonic()
+        return before
 
     def ticks(self):
+        """Of the processor, all threads together."""
         with open(f"/proc/{self.service.process.pid}/stat", encoding="ascii") as file:
             fields = file.read().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
