@@ -1,5 +1,6 @@
 """A database with pools and exempt customers, a namespace to enforce it in, and the service."""
 
+import contextlib
 import json
 import os
 import re
@@ -23,6 +24,12 @@ def exempt_address(number):
 
 def pool_prefix(number):
     return "100.64.0.0/10" if number == 0 else f"{10 + number // 65536}.{number // 256 % 256}.{number % 256}.0/24"
+
+
+def revisions(database):
+    """The last one that is written, and the last one that the router reports as enforced; 0: none yet."""
+    query = "SELECT state.revision, coalesce(router.revision, 0) FROM state LEFT JOIN router"
+    return database.execute(query).fetchone()
 
 
 class Router:
@@ -103,15 +110,30 @@ class Router:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def reader(self):
+        """A connection that only reads, to be closed."""
+        return contextlib.closing(sqlite3.connect(f"file:{self.file}?mode=ro", uri=True, timeout=PATIENCE))
+
     def behind(self):
         """How many revisions the router's report is behind the database."""
-        database = sqlite3.connect(f"file:{self.file}?mode=ro", uri=True, timeout=PATIENCE)
-        try:
-            (wanted,) = database.execute("SELECT revision FROM state").fetchone()
-            reported = database.execute("SELECT revision FROM router").fetchone()
-            return wanted - (reported[0] or 0) if reported else wanted
-        finally:
-            database.close()
+        with self.reader() as database:
+            written, enforced = revisions(database)
+            return written - enforced
+
+    def follows(self, before):
+        """Waits for the revision behind `before`: seconds from when it is first seen in the database to when the
+        service's report of it is, both by one connection that asks every ms."""
+        committed, deadline = None, time.perf_counter() + PATIENCE
+        with self.reader() as database:
+            while time.perf_counter() < deadline:
+                written, enforced = revisions(database)
+                seen = time.perf_counter()
+                if written > before:
+                    committed = committed or seen
+                    if enforced >= written:
+                        return seen - committed
+                time.sleep(0.001)
+        raise RuntimeError(f"no report of a revision behind {before}: see {self.folder}/service.log")
 
     def converge(self):
         """Seconds until the service reports that it enforces the database's revision."""

@@ -47,9 +47,10 @@ class Table:
         print("| what | N | smtpfence | peer | ours : peer | goal | how |\n| --- | --- | --- | --- | --- | --- | --- |",
               flush=True)
 
-    def add(self, what, unit, size, ours, *, peer=None, theirs=None, goal="", how="", spread=None):
-        """`ours` and `theirs` in `unit`; `spread`: least and greatest of ours; `size`: the number of exemptions."""
-        ratio = ours / theirs if theirs and ours is not None else None
+    def add(self, what, unit, size, ours, *, peer=None, theirs=None, alike=True, goal="", how="", spread=None):
+        """`ours` and `theirs` in `unit`; `spread`: least and greatest of ours; `size`: the number of exemptions; a
+        ratio only of what is `alike`."""
+        ratio = ours / theirs if alike and theirs and ours is not None else None
         self.rows.append({"what": what, "unit": unit, "exemptions": size, "ours": ours, "spread": spread, "peer": peer,
                           "theirs": theirs, "ratio": ratio, "goal": goal, "how": how})
         mine = shown(ours) + (f" ({shown(spread[0])} to {shown(spread[1])})" if spread else "")
