@@ -200,4 +200,16 @@ Configuration read_configuration(const std::string& path, bool may_be_missing) {
     return configuration;
 }
 
+const std::string& database_of(const Configuration& configuration, const std::string& named) {
+    const std::string& url = named.empty() ? configuration.database : named;
+    if (url.empty())
+        throw ConfigurationError("no database: name it in the configuration's 'database' or with --database");
+    try {
+        check_database_url(url);
+    } catch (const Refused& refused) {
+        throw ConfigurationError(refused.what());
+    }
+    return url;
+}
+
 }  // namespace smtpfence

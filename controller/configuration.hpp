@@ -37,4 +37,8 @@ struct Configuration {
 /// Reads `path`. A missing file is an error unless `may_be_missing`, then all defaults hold. Throws ConfigurationError.
 Configuration read_configuration(const std::string& path, bool may_be_missing);
 
+/// The database's URL: `named`, or else the configuration's. Throws ConfigurationError when that leaves the service
+/// without a database that it could open.
+const std::string& database_of(const Configuration&, const std::string& named);
+
 }  // namespace smtpfence

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
 
 #include "controller/digest.hpp"
 #include "rules/fence_record.hpp"
@@ -16,9 +15,8 @@ namespace {
 
 /// How often something is worked out anew because others commit all the time.
 constexpr int most_restarts = 3;
-
-/// Of a fence that was found: nothing was confirmed after it.
-constexpr Revision unknown_revision = std::numeric_limits<Revision>::max();
+/// Half of what read_delta() goes back for ends.
+constexpr Seconds longest_rest{1800};
 
 /// Whether the kernel refused because the table isn't what we took it for, or may have taken what we don't know of.
 bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code != EMSGSIZE; }
@@ -74,7 +72,7 @@ bool moves_border(const Transaction& transaction) {
 
 bool in_force(const Fence& fence) {
     const auto border = fence.chains.find("border");
-    return border != fence.chains.end() && !border->second.rules.empty();
+    return border != fence.chains.end() && border->second.hook == Hook{} && !border->second.rules.empty();
 }
 
 void require_relay(const Policy& policy, const Border& border) {
@@ -96,11 +94,9 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     plan.revision = policy.revision;
     plan.actual = kernel.read(last ? last->fence : Fence());
     plan.desired = compile(std::move(policy), border, plan.actual);
-    if (last || in_force(plan.actual)) {
-        const Fence& before = last ? last->fence : plan.actual;
-        withhold(plan.desired, before,
-                 withheld_part(guard, database, before, last ? last->revision : unknown_revision, plan.desired, now));
-    }
+    if (last)
+        withhold(plan.desired, last->fence,
+                 withheld_part(guard, database, last->fence, last->revision, plan.desired, now));
     plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
@@ -135,12 +131,19 @@ bool Enforcement::resume(const InForce& last, Instant now) {
     return true;
 }
 
-void Enforcement::measure_against_found() {
-    if (in_force(applied_)) last_ = InForce{applied_, unknown_revision, ""};
-}
+size_t Enforcement::restore(Fence fence, Instant now) { return bring_to(std::move(fence), now, false).changes; }
 
-size_t Enforcement::restore(Fence fence, Instant now) {
-    return commit(difference(applied_, std::move(fence), now), false).changes;
+/// Where no fence is in force yet, rules come last, behind all exemptions. What the kernel has no room for must not
+/// keep what closes from being there.
+Pass Enforcement::bring_to(Fence desired, Instant now, bool noted) {
+    if (in_force(applied_)) return commit(difference(applied_, std::move(desired), now), noted);
+    const Fence border = outline(desired);
+    try {
+        return commit(difference(applied_, std::move(desired), now), noted);
+    } catch (const KernelError&) {
+        if (!in_force(applied_)) commit(difference(applied_, with_border(border, applied_), now), noted);
+        throw;
+    }
 }
 
 /// Somebody who commits between reading and writing makes it start again from what he made of the table.
@@ -197,7 +200,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);
     adopt_ends(applied_, desired, now);
-    const Pass rest = commit(difference(applied_, std::move(desired), now));
+    const Pass rest = bring_to(std::move(desired), now);
     pass.changes += rest.changes;
     pass.transactions += rest.transactions;
     if (std::exchange(asks_first_, false)) pass.changes += heal_surplus(now);
@@ -350,6 +353,8 @@ void Enforcement::refresh_next_end() {
         for (const auto& [key, held] : set.elements) next_end_ = std::min(next_end_, held.until);
     }
 }
+
+bool Enforcement::wants_pass(Instant now) const { return revision_ && now - seen_ >= longest_rest; }
 
 bool Enforcement::fenced() const { return revision_ || in_force(applied_); }
 

@@ -42,8 +42,8 @@ struct Plan {
     std::optional<Withheld> withheld;  ///< not among the changes
 };
 
-/// Reads database and kernel, writes nothing. `last`: nullopt where it isn't known; then openings are measured against
-/// the kernel's own fence, and nothing is withheld where there is none.
+/// Reads database and kernel, writes nothing. `last`: nullopt on a router that never had a fence, where nothing is
+/// withheld.
 Plan make_plan(Database&, Kernel&, const Border&, const std::optional<InForce>& last, Guard, Instant now);
 
 /// What a pass did.
@@ -65,12 +65,13 @@ public:
     /// What the guard measures the first follow() against; without it that one is not guarded.
     void measure_against(InForce last) { last_ = std::move(last); }
 
-    /// The same with the fence that take() found in force, if any: where the last good one is lost. Nothing counts as
-    /// confirmed.
-    void measure_against_found();
-
-    /// Puts a fence into a kernel that holds none. Returns the number of changes.
+    /// Puts a fence into a kernel that holds none. Returns the number of changes. Throws KernelError; then what closes
+    /// is in force if the kernel takes that, without the exemptions that it didn't take.
     size_t restore(Fence, Instant now);
+
+    /// Behind take(), in a fence of this program's layout: rules are as they should be again, and relays, pools or
+    /// interfaces of which none is left are those of `last`. Returns the number of changes.
+    size_t mend(const Fence& last, Instant now);
 
     Guard& guard() { return guard_; }
     const Guard& guard() const { return guard_; }
@@ -125,6 +126,9 @@ public:
     /// by it. The next follow() compares everything. Returns the number of changes. Throws KernelError.
     size_t clock_stepped(Instant now);
 
+    /// Passes read the change log from the time of the last one on. An empty one, now and then, keeps that short.
+    bool wants_pass(Instant now) const;
+
     /// Revision that the kernel enforces; nullopt before the first pass that ended well.
     std::optional<Revision> revision() const { return revision_; }
     /// Digest of what tells this revision from one of the same number in another history.
@@ -142,6 +146,7 @@ private:
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now, PolicyReading*);
     Pass replace_sets(Fence& desired, Instant now);
+    Pass bring_to(Fence desired, Instant now, bool noted = true);
     Policy whole_policy(Database&, Instant now, PolicyReading*) const;
     void send(const Transaction&);
     void account_for(uint32_t before);

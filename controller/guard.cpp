@@ -130,6 +130,10 @@ Guard::Share Guard::share(const FencedSpace& before, Opening::Kind kind, Family 
     return share;
 }
 
+uint8_t Guard::widest_relay(Family family) const {
+    return static_cast<uint8_t>(family == Family::v4 ? limits_.relay.widest4 : limits_.relay.widest6);
+}
+
 Widening Guard::over_limit(const FencedSpace& before, const Widening& asked, std::string& reason) const {
     Widening held;
     for (const Family family : families) {
@@ -148,11 +152,24 @@ Widening Guard::over_limit(const FencedSpace& before, const Widening& asked, std
         }
     }
     for (const Prefix& relay : asked.relays) {
-        const int64_t widest = relay.family() == Family::v4 ? limits_.relay.widest4 : limits_.relay.widest6;
-        if (relay.length() >= widest) continue;
+        if (relay.length() >= widest_relay(relay.family())) continue;
         held.relays.push_back(relay);
-        explain(reason, fmt::format("relay {} is wider than /{}", relay.text(), widest));
+        explain(reason, fmt::format("relay {} is wider than /{}", relay.text(), widest_relay(relay.family())));
     }
+    for (const Family family : families) {
+        Ranges narrow;
+        for (const Prefix& relay : asked.relays) {
+            if (relay.family() == family && relay.length() >= widest_relay(family)) narrow.push_back(range_of(relay));
+        }
+        const double allowed =
+            std::max(small_change, size_of({range_of(Prefix(family, {}, widest_relay(family)))}, family));
+        if (size_of(narrow, family) <= allowed) continue;
+        for (const Prefix& relay : asked.relays) {
+            if (relay.family() == family && relay.length() >= widest_relay(family)) held.relays.push_back(relay);
+        }
+        explain(reason, fmt::format("it would add {} {} relays at once", narrow.size(), name_of(family)));
+    }
+    std::sort(held.relays.begin(), held.relays.end());
     held.interfaces = asked.interfaces;
     if (!held.interfaces.empty())
         explain(reason, "subscriber interfaces would no longer be fenced, however many lines they have");
@@ -160,6 +177,7 @@ Widening Guard::over_limit(const FencedSpace& before, const Widening& asked, std
 }
 
 Widening Guard::judge(const FencedSpace& before, const Widening& asked, Instant now) {
+    for (Opening& opening : openings_) opening.at = std::min(opening.at, now);  // by a clock that was set back since
     forget_before(now - memory);
     pending_.clear();
     std::string reason;

@@ -88,6 +88,7 @@ private:
         int64_t limit = 0;
         bool within() const;
     };
+    uint8_t widest_relay(Family) const;
     Share share(const FencedSpace&, Opening::Kind, Family, const Widening&) const;
     Widening over_limit(const FencedSpace&, const Widening& asked, std::string& reason) const;
     void remember(const Withheld&, Instant);

@@ -25,6 +25,11 @@ void Keeping::note(Revision revision) {
     revision_ = revision;
 }
 
+void Keeping::write_anew() {
+    file_.write_anew();
+    changed_ = true;
+}
+
 bool Keeping::keep(const Enforcement& enforcement, Instant now, Steady::time_point t) {
     bool news = false;
     if (background_.over()) {

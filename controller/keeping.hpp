@@ -27,6 +27,9 @@ public:
     /// A pass ended at this revision.
     void note(Revision);
 
+    /// The clock was set back: the file shall not tell of a time that is still to come.
+    void write_anew();
+
     /// Brings the file up to what is in force. Whether trouble began or ended.
     bool keep(const Enforcement&, Instant now, Steady::time_point);
     /// Has the disk take what it was only handed, in a thread.

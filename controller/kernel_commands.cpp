@@ -11,6 +11,7 @@
 #include "controller/fenced_policy.hpp"
 #include "controller/last_good.hpp"
 #include "controller/pool_cause.hpp"
+#include "controller/trusted_clock.hpp"
 #include "subscribers/router.hpp"
 
 namespace smtpfence {
@@ -109,7 +110,8 @@ struct Before {
 
 Before read_before(Invocation& run, Instant time) {
     std::vector<std::string> complaints;
-    auto snapshot = read_last_good(run.configuration().state_directory, time, complaints);
+    const bool sure = read_clock().synchronised;
+    auto snapshot = read_last_good(run.configuration().state_directory, time, complaints, sure);
     for (const std::string& complaint : complaints) run.output().warn(complaint);
     Before before{std::nullopt, Guard(run.configuration().guard, snapshot ? snapshot->openings : Openings())};
     if (snapshot) before.comparison = comparison_with(*snapshot);
@@ -134,11 +136,7 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
     enforcement.take(before.last ? before.last->fence : Fence(), before.comparison);
     enforcement.ask_before_writing();
-    if (before.last) {
-        enforcement.measure_against(std::move(*before.last));
-    } else {
-        enforcement.measure_against_found();
-    }
+    if (before.last) enforcement.measure_against(std::move(*before.last));
     Pass pass = enforcement.follow(database, now(), &reading);
     Guard& guard = enforcement.guard();
     if (guard.withheld() && confirmation && guard.confirm(*confirmation, now())) {

@@ -105,13 +105,13 @@ bool usable(const std::filesystem::path& path) {
 }  // namespace
 
 std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, Instant now,
-                                       std::vector<std::string>& complaints) {
+                                       std::vector<std::string>& complaints, bool sure) {
     for (const auto& path : {newest(directory), previous(directory)}) {
         try {
             const auto file = read_file(path);
             if (!file) continue;
             std::optional<std::string> complaint;
-            Snapshot snapshot = parse_snapshot(*file, now, complaint);
+            Snapshot snapshot = parse_snapshot(*file, now, complaint, sure);
             if (complaint) {
                 complaints.push_back(fmt::format("{}: {}; the changes before it are used", path.string(), *complaint));
             }

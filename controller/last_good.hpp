@@ -25,10 +25,11 @@ struct SnapshotError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-/// The newest usable fence of this directory. `complaints` gets a line for each file, or part of one, that was damaged,
+/// The newest usable fence of this directory. `sure`: the clock is right, though the file was written later by another
+/// one. `complaints` gets a line for each file, or part of one, that was damaged,
 /// made by a newer version or unreadable. nullopt: none is usable; without complaints there never was one.
 std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, Instant now,
-                                       std::vector<std::string>& complaints);
+                                       std::vector<std::string>& complaints, bool sure = false);
 
 class Descriptor;
 
@@ -57,6 +58,9 @@ public:
     /// Goes on with the file that `last` was read from, if it is resumable and still there: its fence is in force. The
     /// next flush covers it, as who wrote it may have ended before the disk had it.
     void resume(const Snapshot& last);
+
+    /// The next settle() writes everything.
+    void write_anew() { file_.reset(); }
 
     /// Notes a transaction that the kernel took, until a flush in memory only. Never throws: what could not be written
     /// makes settle() write everything.

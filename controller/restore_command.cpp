@@ -11,6 +11,7 @@
 #include "controller/enforcement.hpp"
 #include "controller/last_good.hpp"
 #include "controller/router_lock.hpp"
+#include "controller/trusted_clock.hpp"
 #include "subscribers/error.hpp"
 
 namespace smtpfence {
@@ -41,10 +42,11 @@ bool may_not_be_read(const std::string& file) { return access(file.c_str(), R_OK
 
 Source source_of(Invocation& run, const Configuration& configuration, Instant time) {
     std::vector<std::string> complaints;
-    auto last = read_last_good(configuration.state_directory, time, complaints);
+    const bool sure = read_clock().synchronised;
+    auto last = read_last_good(configuration.state_directory, time, complaints, sure);
     for (const std::string& complaint : complaints) run.output().warn(complaint);
     if (last) {
-        if (last->written > time) {
+        if (last->written > time && !sure) {
             run.output().warn(
                 fmt::format("the clock says {}, before the last good fence was written: rights end as if it were {}",
                             format_instant(time), format_instant(last->written)));

@@ -30,20 +30,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// The database's URL. Throws ConfigurationError when `configuration` leaves the service without a database that it
-/// could open.
-const std::string& url_of(const ServiceOptions& options, const Configuration& configuration) {
-    const std::string& named = options.database.empty() ? configuration.database : options.database;
-    if (named.empty())
-        throw ConfigurationError("no database: name it in the configuration's 'database' or with --database");
-    try {
-        check_database_url(named);
-    } catch (const Refused& refused) {
-        throw ConfigurationError(refused.what());
-    }
-    return named;
-}
-
 Configuration configured(const ServiceOptions& options) {
     return read_configuration(options.configuration_path, options.configuration_may_be_missing);
 }
@@ -58,7 +44,7 @@ public:
           kernel_(open_kernel()),
           enforcement_(*kernel_, configuration_.border, Guard(configuration_.guard)),
           verifier_(*kernel_, enforcement_),
-          follower_(url_of(options, configuration_), configuration_.poll),
+          follower_(database_of(configuration_, options.database), configuration_.poll),
           reporter_(*kernel_) {
         report_.router = configuration_.router;
         report_.version = SMTPFENCE_VERSION;
@@ -90,7 +76,7 @@ private:
     void begin() {
         reading_.emplace(follower_.url(), now());
         std::vector<std::string> complaints;
-        auto last = read_last_good(configuration_.state_directory, now(), complaints);
+        auto last = read_last_good(configuration_.state_directory, now(), complaints, clock_.synchronised());
         for (const std::string& complaint : complaints) journal(Level::error, complaint);
         if (last && clock_.not_before(last->written) == ClockEvent::held) {
             kernel_->set_clock(clock_.since_start());
@@ -100,18 +86,20 @@ private:
         }
         enforcement_.take(last ? last->fence : Fence(), last ? comparison_with(*last) : Comparison::keys);
         look_around();
-        if (!last) return enforcement_.measure_against_found();
+        if (!last) return;
         if (same_record(last->fence, enforcement_.applied())) keeping_.resume(*last);
-        if (!enforcement_.fenced()) {
-            report_.drift_healed += static_cast<int64_t>(enforcement_.restore(last->fence, now()));
+        const bool fenced = enforcement_.fenced();
+        const size_t lacked = fenced ? enforcement_.mend(last->fence, now()) : enforcement_.restore(last->fence, now());
+        report_.drift_healed += static_cast<int64_t>(lacked);
+        if (lacked > 0) {
             journal(Level::warning,
-                    fmt::format("the kernel held no fence: that of revision {}, written at {}, is in force",
-                                last->revision, format_instant(last->written)));
+                    fmt::format("the kernel {}: {} changes from the fence of revision {}, written at {}",
+                                fenced ? "lacked a part of the fence" : "held no fence", lacked, last->revision,
+                                format_instant(last->written)));
         }
         enforcement_.guard() = Guard(configuration_.guard, std::move(last->openings));
-        const bool resumable = last->resumable;
         InForce before{std::move(last->fence), last->revision, std::move(last->mark)};
-        if (!resumable || !enforcement_.resume(before, now())) enforcement_.measure_against(std::move(before));
+        if (!last->resumable || !enforcement_.resume(before, now())) enforcement_.measure_against(std::move(before));
     }
 
     /// Everything that is due. Every turn ends with the kernel verified against what was applied, or with the failure
@@ -137,6 +125,7 @@ private:
         follow_due_ = fence_changed_ = true;
         try {
             enforcement_.clock_stepped(now());
+            if (clock_.step() < 0s) keeping_.write_anew();
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         }
@@ -186,7 +175,7 @@ private:
             if (enforcement_.expire(now()) > 0) follow_due_ = fence_changed_ = true;
             end_sessions();
             report_.verified_at = now();
-            verifier_.succeeded();
+            if (!follow_due_) verifier_.succeeded();  // a pass that the kernel refused is what pauses
         } catch (const KernelError& error) {
             kernel_failed(error, t);
         }
@@ -202,7 +191,8 @@ private:
     void check_database(Steady::time_point t, bool follows) {
         if (!follower_.due(t)) return;
         try {
-            if (follower_.look(t, enforcement_.revision())) follow_due_ = true;
+            if (follower_.look(t, enforcement_.revision()) || (!trouble_.reason() && enforcement_.wants_pass(now())))
+                follow_due_ = true;
             const auto requests = look_for_requests(t);
             size_t changes = 0;
             if (follow_due_ && follows && gathering_.over(t)) changes = follow(t);
@@ -349,7 +339,7 @@ private:
                 throw ConfigurationError(options_.configuration_path +
                                          ": router and state_directory can't change in a running service; restart it");
             }
-            const std::string& url = url_of(options_, fresh);
+            const std::string& url = database_of(fresh, options_.database);
             if (url != follower_.url()) {
                 follower_.use(url, open_database(url, OpenMode::write, service_patience), fresh.poll);
                 reading_.reset();

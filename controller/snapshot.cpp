@@ -136,7 +136,7 @@ void bring_forward(Fence& fence, Seconds lag) {
 
 }  // namespace
 
-Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint) {
+Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint, bool sure) {
     const size_t size = file.size();
     file = behind_magic(file);
     Contents contents;
@@ -153,7 +153,7 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     }
     Snapshot snapshot;
     snapshot.written = contents.time;
-    const Instant time = std::max(now, contents.time);
+    const Instant time = sure ? now : std::max(now, contents.time);
     snapshot.fence = std::move(contents.fence).fence(time);
     if (time > now) bring_forward(snapshot.fence, time - now);
     snapshot.openings = std::move(contents.openings);
@@ -161,7 +161,7 @@ Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::s
     snapshot.mark = std::move(contents.mark);
     snapshot.whole = whole;
     snapshot.end = size;
-    snapshot.resumable = !complaint && time == now;
+    snapshot.resumable = !complaint && contents.time <= now;
     return snapshot;
 }
 

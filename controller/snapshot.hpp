@@ -21,8 +21,8 @@
 
 namespace smtpfence {
 
-/// What the file says. A clock that is behind `written` (a router may wake in 1970) is taken for that time: what is
-/// over then is left out, and the other ends come sooner by the difference.
+/// What the file says. A clock that is behind `written` (a router may wake in 1970) is taken for that time, unless it
+/// is known to be right: what is over then is left out, and the other ends come sooner by the difference.
 struct Snapshot {
     Fence fence;  ///< without rights that are over
     Openings openings;
@@ -34,8 +34,8 @@ struct Snapshot {
 };
 
 /// What stands in one file; `complaint` is set when its end is damaged. Throws Refused (invalid) when nothing is
-/// usable.
-Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint);
+/// usable. `sure`: `now` is right.
+Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint, bool sure = false);
 
 /// How the kernel is first compared with it: each of many exemptions is asked for only later, by a start behind READY,
 /// by `apply` when it knows which stay.

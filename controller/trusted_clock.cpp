@@ -62,6 +62,7 @@ ClockEvent TrustedClock::not_before(Instant earliest) {
     if (behind <= tolerated || last_.synchronised) return ClockEvent::none;
     offset_ += behind;
     hold(-behind);
+    held_->earliest = earliest;
     return event_;
 }
 
@@ -71,7 +72,8 @@ ClockEvent TrustedClock::look(const ClockReading& reading) {
     const Seconds step = std::chrono::round<Seconds>(fresh - offset_);
     const Seconds size = std::chrono::abs(step);
     if (held_) {
-        const bool over = reading.synchronised || reading.boot - held_->boot >= longest_hold;
+        const bool late = Instant(std::chrono::floor<Seconds>(reading.wall)) >= held_->earliest;
+        const bool over = reading.synchronised || (late && reading.boot - held_->boot >= longest_hold);
         if (!over && size > tolerated) return ClockEvent::none;
         event_ = over ? ClockEvent::taken : ClockEvent::went_back;
         held_.reset();
@@ -109,11 +111,13 @@ std::string TrustedClock::words() const {
         case ClockEvent::held:
             break;
     }
+    const std::string latest = held_->earliest == Instant{}
+                                   ? fmt::format(", till {} at the latest", format_instant(held_->since + longest_hold))
+                                   : "";
     return fmt::format(
         "the clock is {} {} what it was, since {}, and not synchronised: rights go on by the clock from before "
-        "until it is, till {} at the latest; if it is wrong, set it; see timedatectl or chronyc tracking",
-        by, step_ > 0s ? "ahead of" : "behind", format_instant(held_->since),
-        format_instant(held_->since + longest_hold));
+        "until it is{}; if it is wrong, set it; see timedatectl or chronyc tracking",
+        by, step_ > 0s ? "ahead of" : "behind", format_instant(held_->since), latest);
 }
 
 }  // namespace smtpfence

@@ -46,7 +46,8 @@ public:
 
     explicit TrustedClock(const ClockReading& reading) : offset_(reading.wall - reading.boot), last_(reading) {}
 
-    /// It was this late before: a clock that is behind by more than `tolerated` is held there.
+    /// It was this late before: a clock that is behind by more than `tolerated` is held there, until it is synchronised
+    /// or as late as that.
     ClockEvent not_before(Instant);
     /// Whether somebody set the clock since the last reading; below two seconds nobody did (a clock that is slewed).
     ClockEvent look(const ClockReading&);
@@ -63,6 +64,8 @@ public:
     /// wake before. 0 unless held.
     Seconds ahead() const;
     bool held() const { return held_.has_value(); }
+    /// As of the last reading.
+    bool synchronised() const { return last_.synchronised; }
     /// What the last event means for rights, in one line. The same words as long as the clock is held.
     std::string words() const;
 
@@ -70,6 +73,7 @@ private:
     struct Hold {
         Instant since;              ///< by at()
         ClockReading::Time boot{};  ///< since then
+        Instant earliest{};         ///< never taken before, but synchronised
     };
 
     void hold(Seconds step);

@@ -30,7 +30,32 @@ std::vector<std::string> deleted_sets(const Changes& changes) {
     return names;
 }
 
+/// Whether sets and chains are named as this program names them; those of an earlier one are replaced by a pass.
+bool of_this_layout(const Fence& fence) {
+    const auto chains = chains_with({});
+    return std::all_of(fence.chains.begin(), fence.chains.end(),
+                       [&](const auto& entry) { return chains.contains(entry.first); }) &&
+           std::all_of(fence.sets.begin(), fence.sets.end(), [](const auto& entry) {
+               const auto exempt = parse_exempt_set_name(entry.first);
+               return !exempt || exempt_set_name(exempt->family, exempt->length, exempt->capacity) == entry.first;
+           });
+}
+
 }  // namespace
+
+size_t Enforcement::mend(const Fence& last, Instant now) {
+    if (!of_this_layout(applied_)) return 0;
+    const Fence have = outline(applied_);
+    Fence whole = with_border(have, have);
+    for (auto& [name, set] : whole.sets) {
+        const auto known = last.sets.find(name);
+        if (set.elements.empty() && known != last.sets.end() && !parse_exempt_set_name(name))
+            set.elements = known->second.elements;
+    }
+    Changes changes = difference(have, whole, now);
+    if (!deleted_sets(changes).empty()) changes = difference(applied_, with_border(whole, applied_), now);
+    return commit(std::move(changes), false).changes;
+}
 
 /// What others touched that is not put right yet. Our own commits and those that were heard of account for each number
 /// of the kernel's; where one is missing, it is not told what happened.
@@ -88,11 +113,12 @@ size_t Enforcement::heal_outline(const std::set<std::string>& remade, Instant no
     size_t healed = 0;
     try {
         applied_ = kernel_.read_outline();
-        if (applied_.empty()) {
+        if (!in_force(applied_)) {  // gone, or dormant
             const uint32_t before = kernel_.generation();
             kernel_.take();
             account_for(before);
             applied_ = kernel_.read_outline();
+            if (in_force(applied_)) ++healed;  // it lay dormant
         }
         for (const auto& [name, set] : expected.sets) {
             const auto found = applied_.sets.find(name);

@@ -202,6 +202,21 @@ Fence outline(const Fence& fence) {
     return result;
 }
 
+Fence with_border(const Fence& border, const Fence& holder) {
+    Fence result;
+    for (const auto& [name, shape] : fixed_sets()) {
+        Set& set = result.sets[name];
+        set.shape = shape;
+        if (const auto known = border.sets.find(name); known != border.sets.end() && known->second.shape == shape)
+            set.elements = known->second.elements;
+    }
+    for (const auto& [name, set] : holder.sets) {
+        if (const auto exempt = parse_exempt_set_name(name)) result.sets[name] = {exempt_shape(*exempt), set.elements};
+    }
+    result.chains = chains_with(exempt_sets_of(result));
+    return result;
+}
+
 std::optional<std::string> exempt_set_of(const Fence& fence, const Prefix& prefix) {
     std::optional<ExemptSet> largest;
     const std::string first = exempt_set_name(prefix.family(), prefix.length(), first_capacity);

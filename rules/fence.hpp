@@ -86,6 +86,9 @@ struct Rule {
     friend bool operator==(const Rule& a, const Rule& b) { return a.comment == b.comment && a.code == b.code; }
 };
 
+/// Of a chain that no packet comes by as it does by ours.
+inline constexpr uint32_t no_hook = UINT32_MAX;
+
 /// The only base chain: inet filter forward, policy accept.
 struct Hook {
     uint32_t hook = 2;       ///< NF_INET_FORWARD
@@ -125,6 +128,9 @@ std::vector<std::pair<Prefix, Action>> flatten(const std::vector<std::pair<Prefi
 
 /// The fence without the elements of its exemption sets.
 Fence outline(const Fence&);
+
+/// Relays, pools and interfaces of `border`, the exemption sets of `holder`, and this program's rules for them.
+Fence with_border(const Fence& border, const Fence& holder);
 
 /// "exempt4_32", or "exempt4_32_131072" when it was grown beyond the first capacity.
 std::string exempt_set_name(Family, uint8_t length, uint32_t capacity);

@@ -33,6 +33,8 @@ void touch_elements(Touched& touched, const nlmsghdr& message) {
     std::vector<DecodedElement> elements;
     decode_elements(message, exempt_shape(*exempt).key, 0, elements);
     for (DecodedElement& element : elements) {
+        touched.outline = touched.outline || element.all;
+        if (element.all) continue;
         element.key.length = exempt->length;
         touched.exemptions[set].push_back(element.key);
     }

@@ -74,7 +74,9 @@ DecodedElement decode_element(std::string_view element, KeyKind kind, int64_t no
     const std::string_view value = nested_in(nested_in(element, NFTA_SET_ELEM_KEY), NFTA_DATA_VALUE);
     std::copy_n(value.begin(), std::min(value.size(), size_t{all_bits(kind)} / 8), decoded.key.bytes.begin());
     decoded.key.length = all_bits(kind);
-    decoded.end = (number_in(element, NFTA_SET_ELEM_FLAGS) & NFT_SET_ELEM_INTERVAL_END) != 0;
+    const uint32_t flags = number_in(element, NFTA_SET_ELEM_FLAGS);
+    decoded.end = (flags & NFT_SET_ELEM_INTERVAL_END) != 0;
+    decoded.all = (flags & NFT_SET_ELEM_CATCHALL) != 0;
     if (const auto left = attribute(element, NFTA_SET_ELEM_EXPIRATION)) {
         const auto bounded = static_cast<int64_t>(std::min(left->u64(), uint64_t{INT64_MAX / 2}));
         decoded.held.until = to_instant((now + bounded + 500) / 1000);
@@ -123,7 +125,7 @@ DecodedChain decode_chain(const nlmsghdr& message) {
         mine.priority = static_cast<int32_t>(number_in(hook->payload, NFTA_HOOK_PRIORITY));
         mine.drop = number_in(all, NFTA_CHAIN_POLICY) == NF_DROP;
         // A chain of another type is none of ours, whatever its hook.
-        if (name_in(all, NFTA_CHAIN_TYPE) != "filter") mine.hook = UINT32_MAX;
+        if (name_in(all, NFTA_CHAIN_TYPE) != "filter") mine.hook = no_hook;
     }
     return decoded;
 }

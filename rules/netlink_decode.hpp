@@ -1,6 +1,8 @@
 #pragma once
 // What nf_tables answers, as values.
 
+#include <linux/netfilter/nf_tables.h>
+
 #include "rules/kernel.hpp"
 #include "rules/netlink_message.hpp"
 
@@ -9,6 +11,7 @@ namespace smtpfence {
 struct TableState {
     uint32_t flags = 0;
     uint32_t owner = 0;  ///< port of the owning socket; 0: nobody
+    bool dormant() const { return (flags & NFT_TABLE_F_DORMANT) != 0; }
 };
 TableState decode_table(const nlmsghdr&);
 
@@ -39,6 +42,7 @@ DecodedRule decode_rule(const nlmsghdr&);
 struct DecodedElement {
     Key key;           ///< all bits
     bool end = false;  ///< the first key behind an interval
+    bool all = false;  ///< a catch-all ("*"), which has no key
     Held held;
     uint64_t packets = 0;  ///< its counter
 };

@@ -100,7 +100,7 @@ void NetlinkKernel::take() {
     if (owned_) return;
     // A table that was made without the flags can't gain them; it stays as it is rather than be missing for a moment.
     const bool flags = features_.persist && (!state || (state->flags & table_persist) != 0 || state->owner != 0);
-    if (state && state->owner == 0 && !flags) return;
+    if (state && state->owner == 0 && !flags && !state->dormant()) return;  // who adds a table wakes it
     NetlinkBatch batch = new_batch();
     batch.create_table(table_name, flags ? table_owner | table_persist : 0);
     batch.end();

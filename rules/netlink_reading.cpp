@@ -56,10 +56,12 @@ bool read_intervals(NetlinkSocket& socket, const std::string& name, Set& set) {
     std::vector<DecodedElement> bounds;
     const Dump dump =
         dump_elements(socket, name, set.shape.key, [&](const DecodedElement& element) { bounds.push_back(element); });
-    if (auto joined = join_intervals(std::move(bounds), set.shape.key)) {
+    const bool all = std::any_of(bounds.begin(), bounds.end(), [](const DecodedElement& bound) { return bound.all; });
+    auto joined = all ? std::nullopt : join_intervals(std::move(bounds), set.shape.key);
+    if (joined) {
         set.elements = std::move(*joined);
     } else {
-        set.shape = foreign_shape();  // somebody put a range into it that no prefix of ours can be
+        set.shape = foreign_shape();  // somebody put a catch-all into it, or a range that no prefix of ours can be
     }
     return dump.consistent;
 }
@@ -202,11 +204,32 @@ bool read_elements(NetlinkSocket& socket, const std::string& name, bool counting
     return read_hash(socket, name, counting, expected_set(expected, name), comparison, set);
 }
 
+/// One element, or the catch-all (no `key`). nullopt: there is none.
+std::optional<DecodedElement> one_element(NetlinkSocket& socket, const std::string& set, KeyKind kind, const Key* key,
+                                          uint32_t flags = 0) {
+    MessageWriter message = request(NFT_MSG_GETSETELEM, NLM_F_ACK, socket.next_sequence());
+    message.put_name(NFTA_SET_ELEM_LIST_TABLE, table_name);
+    message.put_name(NFTA_SET_ELEM_LIST_SET, set);
+    const size_t list = message.nest(NFTA_SET_ELEM_LIST_ELEMENTS), element = message.nest(NFTA_LIST_ELEM);
+    if (key) put_key(message, *key, kind);
+    if (flags != 0) message.put_u32(NFTA_SET_ELEM_FLAGS, flags);
+    message.end_nest(element);
+    message.end_nest(list);
+    std::vector<DecodedElement> found;
+    const int code = socket.ask(
+        message.bytes(), [&](const nlmsghdr& part) { decode_elements(part, kind, socket.milliseconds_now(), found); });
+    const bool unknown = !key && (code == EINVAL || code == EOPNOTSUPP);  // before Linux 5.13 there are no catch-alls
+    if (code != 0 && code != ENOENT && !unknown) throw error_about(code, "element of set " + set);
+    if (found.empty() || code != 0) return std::nullopt;
+    return found.front();
+}
+
 /// False: what it read may be torn.
 bool read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expected, Comparison comparison,
                Fence& fence) {
     fence = {};
-    if (!table_state(socket)) return true;
+    const auto state = table_state(socket);
+    if (!state) return true;
     bool consistent = true;
     const auto dump = [&](uint16_t type, uint16_t table_attribute, const NetlinkSocket::Each& each) {
         MessageWriter message = request(type, NLM_F_DUMP, socket.next_sequence());
@@ -215,7 +238,10 @@ bool read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expecte
     };
     dump(NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, [&](const nlmsghdr& part) {
         DecodedChain decoded = decode_chain(part);
-        if (decoded.table == table_name) fence.chains[decoded.name] = std::move(decoded.chain);
+        if (decoded.table != table_name) return;
+        // No packet comes by a dormant table, whatever its chains' hooks.
+        if (state->dormant() && decoded.chain.hook) decoded.chain.hook->hook = no_hook;
+        fence.chains[decoded.name] = std::move(decoded.chain);
     });
     dump(NFT_MSG_GETRULE, NFTA_RULE_TABLE, [&](const nlmsghdr& part) {
         DecodedRule decoded = decode_rule(part);
@@ -226,28 +252,14 @@ bool read_once(NetlinkSocket& socket, Depth depth, bool counting, Fence& expecte
         if (decoded.table == table_name && !decoded.anonymous) fence.sets[decoded.name].shape = decoded.shape;
     });
     for (auto& [name, set] : fence.sets) {
-        if (depth == Depth::outline && parse_exempt_set_name(name)) continue;
+        const bool exempts = parse_exempt_set_name(name).has_value();
+        // The kernel doesn't count a catch-all among the elements.
+        if (exempts && one_element(socket, name, set.shape.key, nullptr, NFT_SET_ELEM_CATCHALL))
+            set.shape = foreign_shape();
+        if (exempts && depth == Depth::outline) continue;
         consistent = read_elements(socket, name, counting, expected, comparison, set) && consistent;
     }
     return consistent;
-}
-
-std::optional<DecodedElement> element_at_key(NetlinkSocket& socket, const std::string& set, KeyKind kind,
-                                             const Key& key, bool end) {
-    MessageWriter message = request(NFT_MSG_GETSETELEM, NLM_F_ACK, socket.next_sequence());
-    message.put_name(NFTA_SET_ELEM_LIST_TABLE, table_name);
-    message.put_name(NFTA_SET_ELEM_LIST_SET, set);
-    const size_t list = message.nest(NFTA_SET_ELEM_LIST_ELEMENTS), element = message.nest(NFTA_LIST_ELEM);
-    put_key(message, key, kind);
-    if (end) message.put_u32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
-    message.end_nest(element);
-    message.end_nest(list);
-    std::vector<DecodedElement> found;
-    const int code = socket.ask(
-        message.bytes(), [&](const nlmsghdr& part) { decode_elements(part, kind, socket.milliseconds_now(), found); });
-    if (code != 0 && code != ENOENT) throw error_about(code, "element of set " + set);
-    if (found.empty() || code != 0) return std::nullopt;
-    return found.front();
 }
 
 /// Where two intervals touch, the end of one and the start of the other have the same key, and kernels differ in which
@@ -259,10 +271,10 @@ std::optional<Key> interval_end(NetlinkSocket& socket, const std::string& set, K
         size_t byte = inside.length / 8U;
         while (byte > 0 && ++within.bytes[byte - 1] == 0) --byte;
         if (byte == 0) return std::nullopt;
-        const auto next = element_at_key(socket, set, kind, within, false);
+        const auto next = one_element(socket, set, kind, &within);
         if (!next || next->key != start) return within;
     }
-    const auto end = element_at_key(socket, set, kind, within, true);
+    const auto end = one_element(socket, set, kind, &within, NFT_SET_ELEM_INTERVAL_END);
     return end ? std::optional(end->key) : std::nullopt;
 }
 
@@ -337,7 +349,7 @@ std::optional<std::pair<Key, Held>> find_element(NetlinkSocket& socket, const st
     if (!shape) return std::nullopt;
     Key key = address;
     key.length = shape->key == KeyKind::ipv4 ? 32 : 128;
-    const auto start = element_at_key(socket, set, shape->key, key, false);
+    const auto start = one_element(socket, set, shape->key, &key);
     if (!start) return std::nullopt;
     if (!shape->interval) {
         return start->key.bytes == address.bytes ? std::optional(std::pair(address, start->held)) : std::nullopt;

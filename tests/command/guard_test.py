@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import time
@@ -358,26 +357,6 @@ class Withheld(RouterCase):
         self.assertIn("the kernel held no fence", self.journal())
         self.fenced()
         self.assertEqual(len(self.held()["openings"]), 2)
-
-    def test_an_empty_database_after_the_last_good_fence_was_lost(self):
-        self.start()
-        self.run_program("pool", "remove", V6, "--confirm")  # confirmed then, and not what is lost now
-        self.until_enforced()
-        self.run_program("pool", "add", V6)
-        self.until_enforced()
-        self.stop()
-        shutil.rmtree(self.path("state"))
-        self.empty_the_database()
-        plan = self.json("plan", code=CHANGES)
-        self.assertEqual(plan["withheld"]["count"], 2)
-        self.assertIn("the guard withholds", self.run_program("apply", code=CONFLICT).err)
-        self.fenced()
-        shutil.rmtree(self.path("state"))
-        self.start()
-        self.assertEqual(self.held()["digest"], plan["digest"])
-        self.fenced()
-        self.run_program("apply", "--confirm")
-        self.assertNotIn(V4, self.elements("pool4"))
 
 
 if __name__ == "__main__":

@@ -148,17 +148,3 @@ TEST_CASE("enforcement: a plan shows what would be withheld, and changes nothing
     CHECK(plan.changes.empty());
     CHECK_FALSE(router.enforcement.guard().withheld());
 }
-
-TEST_CASE("enforcement: where the last good fence is lost, openings are measured against the kernel's") {
-    Guarded router;
-    const Fence before = router.enforcement.applied();
-    empty_everything(*router.database);
-    const Plan plan = make_plan(*router.database, router.kernel, {}, std::nullopt, Guard({}), now());
-    CHECK(plan.withheld);
-    Enforcement fresh(router.kernel, {}, Guard({}));
-    fresh.take();
-    fresh.measure_against_found();
-    fresh.follow(*router.database, now());
-    CHECK(closed_space(router.kernel.read()) == closed_space(before));
-    CHECK(fresh.guard().withheld().value().digest == plan.withheld->digest);
-}

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <thread>
 
 #include "controller/followed_router.hpp"
@@ -45,6 +46,69 @@ TEST_CASE("enforcement: what changed during a restart is asked of the change log
     CHECK_FALSE(pass.full);
     CHECK(pass.changes == 3);
     CHECK(router.differences() == 0);
+}
+
+TEST_CASE("enforcement: what was damaged meanwhile is mended before the database is asked") {
+    Restarted router;
+    const Fence before = router.kernel.read();
+    bool exempt = true;
+    SECTION("a rule") {
+        router.kernel.meddle([](Fence& table) { table.chains.at("outbound").rules.pop_back(); });
+    }
+    SECTION("relays and pools") {
+        router.kernel.meddle([](Fence& table) {
+            table.sets.at("pool4").elements.clear();
+            table.sets.at("relay4").elements.clear();
+        });
+    }
+    SECTION("a set") {
+        router.kernel.meddle([](Fence& table) {
+            table.chains.at("outbound").rules.clear();
+            table.chains.at("inbound").rules.clear();
+            table.sets.erase("pool6");
+        });
+    }
+    SECTION("the kind of a set, which makes all sets anew") {
+        router.kernel.meddle([](Fence& table) { table.sets.at("pool4").shape.dynamic = true; });
+    }
+    SECTION("nothing that would be taken for damage: rights that ended and pools that changed") {
+        router.kernel.meddle([](Fence& table) {
+            table.sets.at("pool4").elements.emplace(to_key("100.70.0.0/16"_p), Held{Action::drop, never});
+            table.sets.at("exempt4_32").elements.clear();
+        });
+        exempt = false;
+    }
+    router.again.take(router.last.fence);
+    const size_t changes = router.again.mend(router.last.fence, now());
+    CHECK((changes == 0) == !exempt);
+    CHECK((router.kernel.read() == before) == exempt);
+    CHECK(router.again.mend(router.last.fence, now()) == 0);
+}
+
+TEST_CASE("enforcement: a fence of another version is left to the first pass") {
+    Restarted router;
+    router.kernel.meddle([](Fence& table) {
+        table.chains["inboundz"] = table.chains.at("inbound");
+        table.chains.at("outbound").rules.pop_back();
+    });
+    router.again.take(router.last.fence);
+    CHECK(router.again.mend(router.last.fence, now()) == 0);
+}
+
+TEST_CASE("enforcement: where the kernel takes no exemptions, what closes is in force all the same") {
+    Router router;
+    router.grant("c1");
+    Enforcement& enforcement = router.enforcement;
+    enforcement.take();
+    SECTION("no set for them") { router.kernel.fail_commit(2, ENOMEM); }
+    SECTION("no room in it") { router.kernel.fail_commit(3, ENFILE); }
+    CHECK_THROWS_AS(router.follow(), KernelError);
+    CHECK(in_force(router.kernel.read()));
+    CHECK_FALSE(closed_space(router.kernel.read()).empty());
+    CHECK_FALSE(enforcement.revision());
+    router.follow();
+    CHECK(router.differences() == 0);
+    CHECK(router.exempt("100.64.3.7"));
 }
 
 TEST_CASE("enforcement: where the last good fence does not hold, a restart compares everything") {

@@ -153,6 +153,37 @@ TEST_CASE("guard: a confirmation covers a part of what it named, and ends after 
     CHECK_FALSE(late.guard.confirm(digest, beginning + Seconds{7200}));
 }
 
+TEST_CASE("guard: many relays at once are held back, however narrow they are") {
+    const auto with_relays = [](int count, int length) {
+        Policy policy = isp();
+        for (int number = 0; number < count; ++number) {
+            Prefix::Address address{198, 51, static_cast<uint8_t>(number / 256), static_cast<uint8_t>(number % 256)};
+            if (length == 24) address = {198, static_cast<uint8_t>(number / 256), static_cast<uint8_t>(number % 256)};
+            policy.relays.emplace_back(Family::v4, address, static_cast<uint8_t>(length));
+        }
+        std::sort(policy.relays.begin(), policy.relays.end());
+        return policy;
+    };
+    GuardedRouter router;
+    CHECK(router.pass(with_relays(4, 24), beginning).empty());
+    const std::string held = router.pass(with_relays(4 + 5, 24), beginning);
+    CHECK(std::count(held.begin(), held.end(), '\n') == 5);
+    CHECK(router.guard.withheld().value().reason == "it would add 5 IPv4 relays at once");
+    CHECK(router.in_force.sets.at("relay4").elements.size() == 1 + 4);
+    GuardedRouter other;
+    CHECK(other.pass(with_relays(1024, 32), beginning).empty());
+    GuardedRouter third;
+    CHECK_FALSE(third.pass(with_relays(1025, 32), beginning).empty());
+}
+
+TEST_CASE("guard: openings by a clock that was set back since count from now on") {
+    GuardedRouter router;
+    router.guard = Guard(GuardLimits{}, {{beginning + Seconds{86400}, Opening::Kind::release, Family::v4, 6000}});
+    Policy policy = isp();
+    CHECK_FALSE(router.pass(policy = with_pool(policy, "100.64.0.0/20", Action::pass), beginning).empty());
+    CHECK(router.pass(policy, beginning + Seconds{3600}).empty());
+}
+
 TEST_CASE("guard: of what changes all the time, it remembers the latest versions") {
     GuardedRouter router;
     Widening asked = parse_widening("release 100.64.0.0/16\n");

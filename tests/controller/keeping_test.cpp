@@ -146,6 +146,17 @@ TEST_CASE("keeping: a disk that refuses is trouble until it takes the fence, wha
     CHECK(router.read()->revision == 3);
 }
 
+TEST_CASE("keeping: when the clock was set back, the file no longer tells of the time before") {
+    KeptRouter router;
+    router.keeping.note({}, now());
+    router.keeping.finish(router.enforcement, now() + Seconds{86400}, morning);
+    CHECK(router.read()->written > now() + Seconds{3600});
+    router.keeping.write_anew();
+    router.keeping.finish(router.enforcement, now(), morning);
+    CHECK(router.read()->written <= now());
+    CHECK(router.read()->revision == 1);
+}
+
 TEST_CASE("keeping: a start that goes on with its file writes nothing, and reports what the disk was asked for") {
     KeptRouter router;
     router.keeping.finish(router.enforcement, now(), morning);

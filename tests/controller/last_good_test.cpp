@@ -104,6 +104,9 @@ TEST_CASE("last_good: rights that are over do not come back, by the later of clo
     const auto in_1970 = state.read(to_instant(5));
     CHECK_FALSE(exempt(*in_1970, "100.64.7.7"));
     CHECK(in_1970->written == settled + Seconds{30 * 86400});
+    const auto by_the_right_clock = read_last_good(state.directory, settled, state.complaints, true);
+    CHECK(exempt(*by_the_right_clock, "100.64.7.7"));
+    CHECK_FALSE(by_the_right_clock->resumable);
     Policy policy = small_policy(settled);
     policy.rights[0].until = settled + Seconds{100};
     keep_in(state.directory, compile(policy, {}, {}), 7);

@@ -139,6 +139,21 @@ TEST_CASE("trusted_clock: who sets it right again ends the hold") {
     }
 }
 
+TEST_CASE("trusted_clock: one that is before what was written last is never taken, however long it is held") {
+    Machine machine;
+    machine.wrong = -year;
+    TrustedClock clock(machine.reading());
+    REQUIRE(clock.not_before(machine.right()) == ClockEvent::held);
+    CHECK(clock.words().find("at the latest") == std::string::npos);
+    machine.up += 90000s;
+    CHECK(clock.look(machine.reading()) == ClockEvent::none);
+    CHECK(clock.at(machine.up) == machine.right());
+    SECTION("but when it is synchronised") { machine.synchronised = true; }
+    SECTION("or somebody sets it later than that") { machine.wrong = 700s; }
+    CHECK(clock.look(machine.reading()) == ClockEvent::taken);
+    CHECK(clock.at(machine.up) == machine.right() + machine.wrong);
+}
+
 TEST_CASE("trusted_clock: at the switched_on it is not before what was written last") {
     Machine machine;
     machine.wrong = -year;

@@ -1,6 +1,7 @@
 """A table that nobody owns is flushed under the service, as on kernels without owner flags: how long the hole is, as
 SYNs see it, and that everything comes back."""
 
+import os
 import re
 import threading
 import time
@@ -107,6 +108,8 @@ class Healing(ServiceCase):
         self.assertFalse(self.owned())
         for words in ("delete element inet smtpfence exempt4_32 { 100.64.7.7 }",
                       "add element inet smtpfence exempt4_32 { 100.64.3.7 }",
+                      "add element inet smtpfence exempt4_32 { * }",
+                      "add table inet smtpfence { flags dormant ; }",
                       "flush map inet smtpfence pool4",
                       "flush chain inet smtpfence outbound",
                       "add rule inet smtpfence border accept",
@@ -114,6 +117,28 @@ class Healing(ServiceCase):
             with self.subTest(words):
                 self.heals(words)
                 self.fence_holds()
+
+    def test_what_is_damaged_while_nobody_watches_is_mended_without_the_database(self):
+        self.service.start()
+        kept = os.path.join(self.service.directory, "state", "fence")
+        self.service.enforced(lambda: os.path.exists(kept), "the last good fence on disk")
+        self.service.kill()
+        for words in ("flush map inet smtpfence pool4", "flush chain inet smtpfence outbound",
+                      "add table inet smtpfence { flags dormant ; }"):
+            self.network.router.nft(*words.split())
+        os.rename(self.service.database, self.service.database + ".away")
+        self.service.start()  # READY with the fence in force, whatever the database
+        self.assertIn("the kernel lacked a part of the fence", self.service.journal())
+        self.fence_holds()
+
+    def test_a_catch_all_that_was_added_while_nobody_watched_goes(self):
+        self.service.start()
+        before = self.table()
+        self.service.kill()
+        self.network.router.nft(*"add element inet smtpfence exempt4_32 { * }".split())
+        self.service.start()
+        self.service.enforced(lambda: self.table() == before, "the catch-all gone")
+        self.fence_holds()
 
     def test_after_a_flush_the_table_has_an_owner_where_the_kernel_knows_one(self):
         self.service.start()
