@@ -314,7 +314,7 @@ void Enforcement::send(const Transaction& transaction) {
                              !(attempt > 0 && narrows(transaction) && (!touched_.nothing() || attempt > most_restarts));
         const uint32_t before = kernel_.generation();
         try {
-            kernel_.commit(transaction, checked ? std::optional(generation_) : std::nullopt);
+            if (!kernel_.commit(transaction, checked ? std::optional(generation_) : std::nullopt)) return;
         } catch (const KernelError& error) {
             if (error.code == ERESTART) {
                 touched_ = hear();

@@ -102,9 +102,10 @@ public:
     virtual std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key>) = 0;
 
     /// One atomic transaction: all of it or, with an exception, nothing. With `generation` it is refused (ERESTART)
-    /// when anybody has committed to this network namespace since that one.
-    virtual void commit(const Transaction&, std::optional<uint32_t> generation) = 0;
-    void commit(const Transaction& transaction) { commit(transaction, std::nullopt); }
+    /// when anybody has committed to this network namespace since that one. False: all that it deletes had ended, and
+    /// nothing was committed.
+    virtual bool commit(const Transaction&, std::optional<uint32_t> generation) = 0;
+    bool commit(const Transaction& transaction) { return commit(transaction, std::nullopt); }
 
     /// Increases with every commit by anybody in this network namespace.
     virtual uint32_t generation() = 0;

@@ -138,17 +138,17 @@ Fence NetlinkKernel::read(Depth depth, Fence expected, Comparison comparison) {
     return fence;
 }
 
-void NetlinkKernel::commit(const Transaction& given, std::optional<uint32_t> generation) {
+bool NetlinkKernel::commit(const Transaction& given, std::optional<uint32_t> generation) {
     if (elements_in(given) > most_heard) watch_.leave();
     std::optional<Transaction> reduced;  // a copy only when something must be left out
     while (true) {
         const Transaction& transaction = reduced ? *reduced : given;
         NetlinkBatch batch = new_batch(generation);
         for (const Operation& operation : transaction.operations) batch.add(operation);
-        if (batch.first_sequence() == batch.last_sequence()) return;  // nothing but the beginning
+        if (batch.first_sequence() == batch.last_sequence()) return false;  // nothing but the beginning
         batch.end();
         const auto refusals = attempt(batch);
-        if (refusals.empty()) return;
+        if (refusals.empty()) return true;
         const bool all_gone = std::all_of(refusals.begin(), refusals.end(), [&](const Refusal& refusal) {
             return refusal.reply.error == ENOENT && refusal.element &&
                    std::holds_alternative<DeleteElements>(transaction.operations[*refusal.operation]);

@@ -30,7 +30,7 @@ public:
         return held_elements(socket_, set, keys);
     }
     using Kernel::commit;
-    void commit(const Transaction&, std::optional<uint32_t> generation) override;
+    bool commit(const Transaction&, std::optional<uint32_t> generation) override;
     uint32_t generation() override { return table_generation(socket_); }
     bool owned() const override { return owned_; }
     void listen() override;

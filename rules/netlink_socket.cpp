@@ -116,7 +116,9 @@ void NetlinkSocket::send(const std::string& bytes) {
     if (std::exchange(unread_, true)) forget_unread();
     if (bytes.size() + send_margin > send_limit_) {
         const auto limit = static_cast<int>(bytes.size() + 2 * send_margin);
-        setsockopt(descriptor_, SOL_SOCKET, SO_SNDBUFFORCE, &limit, sizeof limit);
+        // In a container's user namespace only what net.core.wmem_max allows.
+        if (setsockopt(descriptor_, SOL_SOCKET, SO_SNDBUFFORCE, &limit, sizeof limit) != 0)
+            setsockopt(descriptor_, SOL_SOCKET, SO_SNDBUF, &limit, sizeof limit);
         send_limit_ = static_cast<size_t>(limit);
     }
     sockaddr_nl kernel{};

@@ -323,3 +323,15 @@ TEST_CASE("enforcement: a clock that is set past an end ends the right, and set 
     CHECK(router.exempt("100.64.3.7"));
     CHECK(router.differences() == 0);
 }
+
+TEST_CASE("enforcement: after half an hour without a pass it wants one, which costs nothing") {
+    ExemptRouter router;
+    CHECK_FALSE(router.enforcement.wants_pass(now() + Seconds{1790}));
+    const Instant later = now() + Seconds{1810};
+    CHECK(router.enforcement.wants_pass(later));
+    const Pass pass = router.follow(later);
+    CHECK_FALSE(pass.full);
+    CHECK(pass.changes == 0);
+    CHECK_FALSE(router.enforcement.wants_pass(later + Seconds{1790}));
+    CHECK_FALSE(router.follow(later + Seconds{3500}).full);
+}

@@ -127,7 +127,7 @@ std::vector<std::optional<Held>> ModelKernel::held(const std::string& set, std::
     return held;
 }
 
-void ModelKernel::commit(const Transaction& transaction, std::optional<uint32_t> generation) {
+bool ModelKernel::commit(const Transaction& transaction, std::optional<uint32_t> generation) {
     if (interference_) meddle(std::exchange(interference_, nullptr));
     if (generation && *generation != generation_)
         throw KernelError(ERESTART, "transaction", "another program changed nftables meanwhile; apply again");
@@ -149,6 +149,7 @@ void ModelKernel::commit(const Transaction& transaction, std::optional<uint32_t>
     if (!(next == table_)) ++generation_;
     table_ = std::move(next);
     commits.push_back(transaction);
+    return true;
 }
 
 Fence ModelKernel::read_outline() {

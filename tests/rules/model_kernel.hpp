@@ -32,7 +32,7 @@ public:
     std::optional<uint32_t> count(const std::string& set) override;
     std::vector<std::optional<Held>> held(const std::string& set, std::span<const Key>) override;
     using Kernel::commit;
-    void commit(const Transaction&, std::optional<uint32_t> generation) override;
+    bool commit(const Transaction&, std::optional<uint32_t> generation) override;
     uint32_t generation() override { return generation_; }
     bool owned() const override { return owned_by_us; }
     void listen() override;
