@@ -127,6 +127,9 @@ class Sample(ProbeCase):
         own, before = os.readlink("/proc/self/ns/net"), router()
         inside, mark = 0, f"PROBE_MARK=killed-{os.getpid()}"
         with subprocess.Popen(["sleep", "60"], env={"PROBE_MARK": mark.partition("=")[2]}) as other:
+            deadline = time.monotonic() + PATIENCE
+            while not left(mark) and time.monotonic() < deadline:  # exec's end can be seen before the environment
+                pass
             self.assertEqual(left(mark), [f"/proc/{other.pid}/environ"])
             other.kill()
         for delay in (0, 0.002, 0.005, 0.01, 0.02, 0.04):
