@@ -13,8 +13,6 @@ namespace smtpfence {
 
 namespace {
 
-bool over(const Assignment& assignment, Instant at) { return assignment.until && *assignment.until <= at; }
-
 /// Every length that assignments of the family have or had, longest first.
 std::vector<uint8_t> lengths_in_use(Database& database, Family family) {
     std::vector<uint8_t> result;
@@ -109,7 +107,7 @@ Assigned assign(Change& change, std::string_view customer, const Prefix& prefix,
     const std::vector<Assignment> met = overlapping(change.database(), prefix, lengths);
     std::optional<Assignment> same;
     for (const Assignment& held : met) {  // everything is checked before anything is written
-        if (over(held, change.time())) continue;
+        if (!held.holds(change.time())) continue;
         if (held.customer == customer) {
             if (held.prefix == prefix) same = held;
         } else if (!take || !prefix.contains(held.prefix)) {
@@ -118,7 +116,7 @@ Assigned assign(Change& change, std::string_view customer, const Prefix& prefix,
     }
     Assigned result;
     for (const Assignment& held : met) {
-        if (over(held, change.time())) {
+        if (!held.holds(change.time())) {
             end_assignment(change, held, *held.until);
         } else if (held.customer != customer) {
             end_assignment(change, held, change.time());
@@ -139,7 +137,7 @@ std::optional<Assignment> release(Change& change, const Prefix& prefix) {
     std::optional<Assignment> held = find_assignment(change.database(), prefix);
     if (!held) return {};
     // One that is over may be so by a wrong clock only.
-    end_assignment(change, *held, over(*held, change.time()) ? *held->until : change.time());
+    end_assignment(change, *held, held->holds(change.time()) ? change.time() : *held->until);
     change.record(Object::assignment, held->customer, prefix, facts(*held), nullptr);
     return held;
 }

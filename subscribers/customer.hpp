@@ -36,7 +36,8 @@ struct Assignment {
     Instant since;
     std::optional<Instant> until;  ///< the right ends by itself then
     std::string source;
-    std::optional<Instant> ended;  ///< set only in history
+    std::optional<Instant> ended;                                   ///< set only in history
+    bool holds(Instant at) const { return !until || at < *until; }  ///< not over; says nothing of `since`
     friend bool operator==(const Assignment&, const Assignment&) = default;
 };
 

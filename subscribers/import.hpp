@@ -13,6 +13,9 @@
 //   unless `ticket` or `until` is another one. A record that says what its source said before (the change log knows) is
 //   no news: where somebody else changed the exemption since, it is skipped. In replace mode an exemption of another
 //   source is a conflict only if the record would write.
+// over: an `assign` or `exempt` record whose `until` has passed (a lease that ended while the file was on its way) is
+//   skipped. Where this source gave just this right, which would last longer, it is ended: in upsert mode because the
+//   record says so, in replace mode because the record is as good as left out. Whoever else gave it is left alone.
 
 #include <functional>
 #include <istream>

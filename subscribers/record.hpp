@@ -38,6 +38,7 @@ struct Record {
     bool take = false;
     std::optional<std::string> name, note, ticket, asked_by;
     std::optional<Action> action;
+    bool over(Instant at) const { return until && *until <= at; }
     friend bool operator==(const Record&, const Record&) = default;
 };
 

@@ -38,6 +38,7 @@ RecordWriter::RecordWriter(Change& change, Mode mode, const RelayLimits& relay_l
     : change_(change), mode_(mode), relay_limits_(relay_limits) {}
 
 void RecordWriter::write(const Record& record, int64_t line) {
+    if (record.over(change_.time())) return end(record);
     switch (record.op) {
         case Op::assign:
             return mode_ == Mode::replace ? reassign(record) : assign(record);
@@ -52,6 +53,25 @@ void RecordWriter::write(const Record& record, int64_t line) {
         case Op::revoke:
             return revoke(record);
     }
+}
+
+/// What is over gives no right, and may end only what its own source gave.
+void RecordWriter::end(const Record& record) {
+    const auto own = [&](const auto& held) {
+        return held && held->customer == record.customer && held->source == change_.source();
+    };
+    if (record.op == Op::assign) {
+        const auto held = find_assignment(change_.database(), record.prefix);
+        if (own(held) && held->holds(change_.time())) return release(record);
+    } else if (const auto held = exemption(change_.database(), record.customer);
+               own(held) && held->active(change_.time())) {
+        revoke_exemption(
+            change_, record.customer,
+            fmt::format("over since {} in the file of source {}", format_instant(*record.until), change_.source()));
+        ++counts.removed;
+        return;
+    }
+    ++counts.skipped;
 }
 
 void RecordWriter::require_own(const std::string& source, const std::string& object) const {
@@ -84,7 +104,7 @@ void RecordWriter::assign(const Record& record) {
 
 void RecordWriter::reassign(const Record& record) {
     const auto held = find_assignment(change_.database(), record.prefix);
-    if (!held || (held->until && *held->until <= change_.time())) return assign(record);
+    if (!held || !held->holds(change_.time())) return assign(record);
     if (!record.take) {
         require_own(held->source, fmt::format("{} of customer {}", held->prefix.text(), quoted(held->customer)));
     }

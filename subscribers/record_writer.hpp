@@ -18,6 +18,7 @@ public:
     ImportCounts counts;
 
 private:
+    void end(const Record&);
     void assign(const Record&);
     void reassign(const Record&);
     void release(const Record&);

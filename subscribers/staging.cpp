@@ -96,9 +96,17 @@ void each_removal(Database& database, const std::function<void(const Row&)>& eac
 
 Prefix removed_prefix(const Row& row) { return Prefix::from_key(row.blob(0), row.integer(1)); }
 
+/// A record that is over is as good as left out.
+int64_t leave_out_over(Change& change, Op op) {
+    return change.database().query("DELETE FROM temp.staged WHERE op = $1 AND until <= $2",
+                                   {word(op), to_number(change.time())});
+}
+
 // Everything that ends does so first, so that addresses may change hands in any order.
 void replace_assignments(Change& change, RecordWriter& writer, int64_t records) {
     Database& database = change.database();
+    const int64_t left_out = leave_out_over(change, Op::assign);
+    writer.counts.skipped += left_out;
     // What the file only repeats is not looked at again. In order of prefix, as that costs half of any order of lines.
     const std::string differing = fmt::format(
         "SELECT {} FROM temp.staged s LEFT JOIN assignment a ON a.first = s.first AND a.length = s.length"
@@ -120,7 +128,7 @@ void replace_assignments(Change& change, RecordWriter& writer, int64_t records) 
         write_at(writer, staged_of(row));
         ++written;
     });
-    writer.counts.unchanged += records - written;
+    writer.counts.unchanged += records - left_out - written;
     writer.counts.added -= handed;
     writer.counts.changed += handed;
 }
@@ -160,6 +168,7 @@ void replace_relays(Change& change, RecordWriter& writer) {
 }
 
 void replace_exemptions(Change& change, RecordWriter& writer) {
+    writer.counts.skipped += leave_out_over(change, Op::exempt);
     find_removals(change,
                   "SELECT NULL, NULL, e.customer, 0 FROM exemption e LEFT JOIN temp.staged s ON s.op = 'exempt'"
                   " AND s.customer = e.customer WHERE e.source = $1 AND e.revoked IS NULL AND e.until > $2"
@@ -232,9 +241,9 @@ void Staging::require_disjoint() {
     std::vector<Staged> wider;  // each contains the next; the last one is the previous record or contains it
     database_.query(
         fmt::format("SELECT {} FROM temp.staged s WHERE s.op = 'assign' AND s.first IS NOT NULL"
-                    " ORDER BY s.first, s.length, s.line",
+                    " AND (s.until IS NULL OR s.until > $1) ORDER BY s.first, s.length, s.line",
                     columns),
-        {}, [&](const Row& row) {
+        {to_number(now())}, [&](const Row& row) {
             Staged staged = staged_of(row);
             const Record& record = staged.record;
             while (!wider.empty() && !wider.back().record.prefix.contains(record.prefix)) wider.pop_back();
@@ -266,8 +275,9 @@ void Staging::require_unique(Op op) {
     std::optional<Staged> previous;
     const char* order = op == Op::exempt ? "s.customer, s.line" : "s.first, s.length, s.line";
     database_.query(
-        fmt::format("SELECT {} FROM temp.staged s WHERE s.op = '{}' ORDER BY {}", columns, word(op), order), {},
-        [&](const Row& row) {
+        fmt::format("SELECT {} FROM temp.staged s WHERE s.op = '{}' AND (s.until IS NULL OR s.until > $1) ORDER BY {}",
+                    columns, word(op), order),
+        {to_number(now())}, [&](const Row& row) {
             Staged staged = staged_of(row);
             const Record& record = staged.record;
             if (previous && previous->record.prefix == record.prefix && previous->record.customer == record.customer) {

@@ -23,8 +23,8 @@ public:
     bool empty() const { return records_ == 0; }
 
     /// Ends the reading. Refused (conflict), "line N: ...", when two records contradict each other: overlapping
-    /// prefixes of two customers, or the same object with different facts. Records that repeat another one are counted
-    /// as unchanged.
+    /// prefixes of two customers, or the same object with different facts; records that are over contradict nothing.
+    /// Records that repeat another one are counted as unchanged.
     void check();
 
     /// Replaces the kind of `what`, or all kinds. Throws Refused (conflict).

@@ -155,8 +155,6 @@ TEST_CASE("import: replace finds what contradicts itself, and what belongs to an
                StartsWith("conflict: line 2: relay 203.0.113.1/32"));
     CHECK_THAT(refused(exempt_line("c1", R"(,"ticket":"T")")),
                StartsWith("conflict: line 2: the exemption of customer 'c1' belongs to source 'import'"));
-    CHECK_THAT(refused(assign_line("c9", "100.64.9.9", until("2020-01-01T00:00:00Z"))),
-               StartsWith("invalid: line 2: "));
 
     CHECK(replace("crm").run(*database, good + good + assign_line("c9", "100.64.3.1", ",\"take\":true") +
                                             exempt_line("c1")) == "1/1/2/0/1");

@@ -3,11 +3,9 @@
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
-#include <sstream>
 #include <thread>
 
-#include "scratch.hpp"
-#include "subscribers/import.hpp"
+#include "import_run.hpp"
 
 using namespace smtpfence;
 
@@ -73,10 +71,6 @@ void import_file(Database& database, const std::string& text, const std::string&
     import_records([&]() -> Change& { return change.emplace(database, alice, "import", std::nullopt, source); },
                    database, in, source, options);
     if (change) change->commit();
-}
-
-std::string assign_line(const std::string& customer, const std::string& prefix) {
-    return fmt::format(R"({{"op":"assign","customer":"{}","prefix":"{}"}})", customer, prefix) + "\n";
 }
 
 }  // namespace
