@@ -62,7 +62,7 @@ ImportOptions parse_import(const ImportWords& words) {
             "--mode replace needs --source NAME: it removes what that source wrote before and the file does not name");
     }
     check_text("source", words.source);
-    options.allow_empty = words.confirm;
+    options.allow_loss = words.confirm;
     return options;
 }
 
@@ -264,7 +264,8 @@ Execution import_command(CLI::App& app) {
         app.add_option("--what", words->what, "only these: records need no op, and replace is about them only")
             ->type_name("assignments|pools|relays|exemptions");
     app.add_flag("--dry-run", words->dry_run, "check and count, write nothing");
-    declare_confirm(app, words->confirm, "; so is an empty file in replace mode");
+    declare_confirm(app, words->confirm,
+                    "; so is a file in replace mode that is empty or leaves the source with far fewer rows");
     return [=](Invocation& run) { return run_import(run, *words); };
 }
 

@@ -54,14 +54,14 @@ ImportCounts replace(const std::function<Change&()>& change, Database& database,
                      const std::string& source, const ImportOptions& options) {
     Staging staging(database);
     each_record(in, options, [&](const Record& record, int64_t line) { staging.add(record, line); });
-    if (staging.empty() && !options.allow_empty) {
+    if (staging.empty() && !options.allow_loss) {
         throw Refused(Refusal::conflict,
                       fmt::format("the file has no records, which would remove everything of source {}: use --confirm "
                                   "if that is meant",
                                   quoted(source)));
     }
     staging.check();
-    return staging.write(change(), options.what, options.relay_limits);
+    return staging.write(change(), options);
 }
 
 }  // namespace

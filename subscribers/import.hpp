@@ -32,7 +32,7 @@ struct ImportOptions {
     Format format = Format::jsonl;
     std::optional<What> what;  ///< --what: `op` may be left out
     bool replace = false;      ///< --mode replace: the file is the final state of Change::source()
-    bool allow_empty = false;  ///< --confirm: an empty file in replace mode is meant
+    bool allow_loss = false;   ///< --confirm: a replace that leaves the source empty, or with far fewer rows, is meant
     RelayLimits relay_limits;
     /// Called now and then, and at the end, with the bytes read and records done, for a progress bar. May be empty.
     std::function<void(int64_t bytes, int64_t records)> progress;
@@ -47,8 +47,9 @@ struct ImportCounts {
 /// and its reason: invalid for what does not parse (also invalid UTF-8, NUL, a line that is too long, a file that ends
 /// inside a record, a wrong header, unknown keys), conflict for a prefix of another customer without "take", a row of
 /// another source in replace mode, or two records that contradict each other; not_found for revoke of an unknown
-/// customer. Without a line: an empty file in replace mode without allow_empty (conflict). std::runtime_error when `in`
-/// can't be read.
+/// customer. Without a line (conflict): without allow_loss, an empty file in replace mode, or one that leaves its
+/// source with at least 100 and more than 10 % fewer rows of the kinds that it replaces: most likely it was cut off.
+/// std::runtime_error when `in` can't be read.
 /// `source` is the source of `change`, which is asked for as late as possible because it locks the database: upsert at
 /// the first record, replace when the whole file was read and found consistent (into temporary tables of `database`,
 /// which must not be in a transaction).

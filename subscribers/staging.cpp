@@ -15,6 +15,9 @@ namespace {
 // the database that comes with it never stands in the way of others for long.
 constexpr int64_t batch = 10'000;
 
+// A loss of more than one row in ten, and of so many at least, is more likely a file that was cut off.
+constexpr int64_t lost_share = 10, least_lost = 100;
+
 constexpr const char* tables[] = {
     "CREATE TEMP TABLE staged (line INTEGER PRIMARY KEY, op TEXT NOT NULL, first BLOB, length INTEGER, customer TEXT,"
     " until INTEGER, take INTEGER NOT NULL, name TEXT, note TEXT, action TEXT, reason TEXT, ticket TEXT, asked_by "
@@ -96,17 +99,9 @@ void each_removal(Database& database, const std::function<void(const Row&)>& eac
 
 Prefix removed_prefix(const Row& row) { return Prefix::from_key(row.blob(0), row.integer(1)); }
 
-/// A record that is over is as good as left out.
-int64_t leave_out_over(Change& change, Op op) {
-    return change.database().query("DELETE FROM temp.staged WHERE op = $1 AND until <= $2",
-                                   {word(op), to_number(change.time())});
-}
-
 // Everything that ends does so first, so that addresses may change hands in any order.
 void replace_assignments(Change& change, RecordWriter& writer, int64_t records) {
     Database& database = change.database();
-    const int64_t left_out = leave_out_over(change, Op::assign);
-    writer.counts.skipped += left_out;
     // What the file only repeats is not looked at again. In order of prefix, as that costs half of any order of lines.
     const std::string differing = fmt::format(
         "SELECT {} FROM temp.staged s LEFT JOIN assignment a ON a.first = s.first AND a.length = s.length"
@@ -128,7 +123,7 @@ void replace_assignments(Change& change, RecordWriter& writer, int64_t records) 
         write_at(writer, staged_of(row));
         ++written;
     });
-    writer.counts.unchanged += records - left_out - written;
+    writer.counts.unchanged += records - written;
     writer.counts.added -= handed;
     writer.counts.changed += handed;
 }
@@ -168,7 +163,6 @@ void replace_relays(Change& change, RecordWriter& writer) {
 }
 
 void replace_exemptions(Change& change, RecordWriter& writer) {
-    writer.counts.skipped += leave_out_over(change, Op::exempt);
     find_removals(change,
                   "SELECT NULL, NULL, e.customer, 0 FROM exemption e LEFT JOIN temp.staged s ON s.op = 'exempt'"
                   " AND s.customer = e.customer WHERE e.source = $1 AND e.revoked IS NULL AND e.until > $2"
@@ -180,6 +174,19 @@ void replace_exemptions(Change& change, RecordWriter& writer) {
     });
     each_staged(change.database(), Op::exempt, [&](const Staged& staged) { write_at(writer, staged); });
 }
+
+// How many rows a source has, in the order of What; $1: the source, $2: the time.
+constexpr std::string_view rows_of_source[what_count] = {
+    "SELECT count(*) FROM assignment WHERE source = $1 AND (until IS NULL OR until > $2)",
+    "SELECT count(*) FROM pool WHERE source = $1",
+    "SELECT count(*) FROM relay WHERE source = $1",
+    "SELECT count(*) FROM exemption WHERE source = $1 AND revoked IS NULL AND until > $2",
+};
+// Of the exemptions that a file names, those that its source has or gets: not the desk's, not what it may not revive.
+constexpr std::string_view exemptions_named =
+    "SELECT count(*) FROM temp.staged s LEFT JOIN exemption e ON e.customer = s.customer WHERE s.op = 'exempt'"
+    " AND (e.customer IS NULL OR CASE WHEN e.revoked IS NULL AND e.until > $2 THEN e.source = $1"
+    " ELSE s.until <> e.until OR (s.ticket IS NOT NULL AND s.ticket IS DISTINCT FROM e.ticket) END)";
 
 }  // namespace
 
@@ -231,6 +238,7 @@ void Staging::check() {
     begin();
     database_.query("CREATE INDEX temp.staged_prefix ON staged (op, first, length, line) WHERE first IS NOT NULL", {});
     database_.query("CREATE INDEX temp.staged_customer ON staged (customer, line) WHERE op = 'exempt'", {});
+    database_.query("CREATE INDEX temp.staged_end ON staged (until) WHERE until IS NOT NULL", {});
     require_disjoint();
     for (Op op : {Op::pool, Op::relay, Op::exempt}) require_unique(op);
     drop_repetitions();
@@ -306,9 +314,45 @@ void Staging::drop_repetitions() {
     database_.query("DELETE FROM temp.staged WHERE line IN (SELECT line FROM temp.staged_repetition)", {});
 }
 
-ImportCounts Staging::write(Change& change, std::optional<What> what, const RelayLimits& relay_limits) {
-    RecordWriter writer(change, RecordWriter::Mode::replace, relay_limits);
-    const auto replaced = [&](What kind) { return !what || *what == kind; };
+/// A record that is over is as good as left out. Returns how many there were.
+int64_t Staging::leave_out_over(Change& change) {
+    const Value time = to_number(change.time());
+    int64_t count = 0;
+    database_.query("SELECT op, count(*) FROM temp.staged WHERE until <= $1 GROUP BY op", {time}, [&](const Row& row) {
+        records_of_[static_cast<size_t>(kind(op_of(row.text(0))))] -= row.integer(1);
+        count += row.integer(1);
+    });
+    if (count > 0) database_.query("DELETE FROM temp.staged WHERE until <= $1", {time});
+    return count;
+}
+
+void Staging::require_rows_left(Change& change, std::optional<What> what) {
+    const auto count = [&](std::string_view sql) {
+        int64_t rows = 0;
+        database_.query(sql, {change.source(), to_number(change.time())},
+                        [&](const Row& row) { rows = row.integer(0); });
+        return rows;
+    };
+    int64_t had = 0, left = 0;
+    for (What kind : {What::assignments, What::pools, What::relays, What::exemptions}) {
+        if (what && kind != *what) continue;
+        had += count(rows_of_source[static_cast<size_t>(kind)]);
+        // Whoever else's row the file names is a conflict, or handed over; but for exemptions.
+        left += kind == What::exemptions ? count(exemptions_named) : records_of_[static_cast<size_t>(kind)];
+    }
+    const int64_t lost = had - left;
+    if (lost < least_lost || lost * lost_share <= had) return;
+    throw Refused(Refusal::conflict,
+                  fmt::format("{} of the {} rows of source {} would go; is the file whole? --confirm if that is meant",
+                              lost, had, quoted(change.source())));
+}
+
+ImportCounts Staging::write(Change& change, const ImportOptions& options) {
+    const int64_t over = leave_out_over(change);
+    if (!options.allow_loss) require_rows_left(change, options.what);
+    RecordWriter writer(change, RecordWriter::Mode::replace, options.relay_limits);
+    writer.counts.skipped = over;
+    const auto replaced = [&](What kind) { return !options.what || *options.what == kind; };
     // Pools first: the last relay goes only when none is fenced any more.
     if (replaced(What::pools)) replace_pools(change, writer);
     if (replaced(What::relays)) replace_relays(change, writer);

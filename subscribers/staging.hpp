@@ -5,7 +5,7 @@
 //   Staging staging(database);
 //   staging.add(record, line);            // for each record; locks nothing
 //   staging.check();                      // the file doesn't contradict itself
-//   staging.write(change, what, limits);  // makes the source's rows what the file says
+//   staging.write(change, options);       // makes the source's rows what the file says
 
 #include "subscribers/import.hpp"
 
@@ -27,8 +27,8 @@ public:
     /// Records that repeat another one are counted as unchanged.
     void check();
 
-    /// Replaces the kind of `what`, or all kinds. Throws Refused (conflict).
-    ImportCounts write(Change&, std::optional<What> what, const RelayLimits&);
+    /// Replaces the kind of `options.what`, or all kinds. Throws Refused (conflict).
+    ImportCounts write(Change&, const ImportOptions& options);
 
 private:
     void begin();
@@ -36,12 +36,14 @@ private:
     void require_disjoint();
     void require_unique(Op);
     void drop_repetitions();
+    int64_t leave_out_over(Change&);
+    void require_rows_left(Change&, std::optional<What> what);
 
     Database& database_;
     bool open_ = false;  // a transaction that holds only temporary rows
     int64_t records_ = 0;
     int64_t repetitions_ = 0;
-    int64_t records_of_[what_count] = {};
+    int64_t records_of_[what_count] = {};  // that count: without repetitions
 };
 
 }  // namespace smtpfence

@@ -102,7 +102,7 @@ TEST_CASE("import: replace refuses an empty file unless it is meant") {
                StartsWith("conflict: the file has no records") && Contains("--confirm"));
     CHECK_THAT(replace("crm").csv().refused(*database, "op,prefix\n"), StartsWith("conflict: the file has no records"));
     Import meant = replace("crm", What::assignments);
-    meant.options.allow_empty = true;
+    meant.options.allow_loss = true;
     CHECK(meant.run(*database, "") == "0/0/0/0/1");
     CHECK(pools(*database).size() == 1);
     meant.options.what = {};
