@@ -1,21 +1,18 @@
 // The SQLite engine: write-ahead log, one writer at a time, any number of readers and processes.
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <thread>
 #include <utility>
 
 #include "subscribers/file_watch.hpp"
-#include "subscribers/ownership.hpp"
 #include "subscribers/schema.hpp"
 #include "subscribers/sqlite_connection.hpp"
+#include "subscribers/sqlite_failure.hpp"
 
 namespace smtpfence {
 
@@ -29,7 +26,6 @@ constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against o
 constexpr int checkpoint_behind = 1000, checkpoint_behind_report = 8000;
 /// A lock that is held so long is worth looking for its holder, which takes the kernel some 10 ms (/proc/locks).
 constexpr std::chrono::seconds long_lock{1};
-constexpr std::string_view scheme = "sqlite:";
 constexpr std::string_view memory = ":memory:";
 
 /// SQLite keeps count of its memory under a lock, for which nobody asks here.
@@ -43,7 +39,7 @@ public:
     Sqlite(std::string path, OpenMode mode, std::chrono::milliseconds patience)
         : path_(std::move(path)), mode_(mode), patience_(patience) {
         leave_memory_uncounted();
-        if (mode_ == OpenMode::create && path_ != memory) create_file();
+        if (mode_ == OpenMode::create && path_ != memory) create_database_file(path_);
         connection_ = connect();
     }
 
@@ -65,14 +61,11 @@ public:
 
     void interrupt() noexcept override { sqlite3_interrupt(connection_.handle.get()); }
 
-    std::string name() const override { return std::string(scheme) + path_; }
+    std::string name() const override { return std::string(sqlite_scheme) + path_; }
 
 private:
     [[noreturn]] void fail(int result, sqlite3* connection, std::string_view doing) const;
     [[noreturn]] void fail_locked(std::chrono::duration<double> waited) const;
-    [[noreturn]] void fail_to_open(int error) const;
-    void create_file() const;
-    void require_file() const;
     Connection connect();
     void use_write_ahead_log();
     void require_new_log() const;
@@ -113,44 +106,8 @@ void Sqlite::fail_locked(std::chrono::duration<double> waited) const {
                                                   waited.count(), advice(Kind::locked, path_)));
 }
 
-void Sqlite::fail_to_open(int error) const {
-    const bool denied = error == EACCES || error == EPERM || error == EROFS;
-    const Kind kind = denied ? Kind::denied : error == ENOSPC || error == EDQUOT ? Kind::full : Kind::failed;
-    const bool missing = error == ENOENT && mode_ != OpenMode::create;
-    throw DatabaseError(kind, fmt::format("{}: {}; {}", name(), std::strerror(error),
-                                          missing ? "make it with 'smtpfence init'" : advice(kind, path_)));
-}
-
-void Sqlite::create_file() const {
-    const auto folder = std::filesystem::path(path_).parent_path();
-    std::error_code error;
-    if (!folder.empty() && !std::filesystem::exists(folder, error)) {
-        std::filesystem::create_directories(folder, error);
-        if (error) fail_to_open(error.value());
-    }
-    // Made here and not by SQLite for its mode; the -wal and -shm files take theirs from it.
-    const int file = open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    if (file == -1) {
-        if (errno == EEXIST) return;
-        fail_to_open(errno);
-    }
-    fchmod(file, 0640);
-    const int reason = give_to_owner(file, folder) ? 0 : errno;
-    close(file);
-    if (reason != 0) fail_to_open(reason);
-}
-
-/// Before SQLite looks, for a plainer message.
-void Sqlite::require_file() const {
-    struct stat status {};
-    if (stat(path_.c_str(), &status) != 0) fail_to_open(errno);
-    if (S_ISDIR(status.st_mode)) fail_to_open(EISDIR);
-    if (faccessat(AT_FDCWD, path_.c_str(), mode_ == OpenMode::read ? R_OK : R_OK | W_OK, AT_EACCESS) != 0)
-        fail_to_open(errno);
-}
-
 Connection Sqlite::connect() {
-    if (path_ != memory) require_file();
+    if (path_ != memory) require_database_file(path_, mode_);
     Connection fresh;
     sqlite3* handle = nullptr;
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -353,7 +310,7 @@ Seen Sqlite::changed() {
     const bool writing = watch_ && watch_->drain();
     struct stat status {};
     if (stat(path_.c_str(), &status) != 0) {
-        if (errno != ENOENT) fail_to_open(errno);
+        if (errno != ENOENT) fail_to_open(path_, mode_, errno);
         throw DatabaseError(Kind::failed,
                             fmt::format("{}: the file was removed while it was in use; restore a backup", name()));
     }
@@ -377,12 +334,12 @@ Seen Sqlite::changed() {
 }  // namespace
 
 void check_database_url(const std::string& url) {
-    if (url.compare(0, scheme.size(), scheme) != 0) {
+    if (url.compare(0, sqlite_scheme.size(), sqlite_scheme) != 0) {
         // Only the scheme is shown: the rest may hold a password.
         throw Refused(Refusal::invalid, fmt::format("database {}: unknown kind; write sqlite:/path/to/file",
                                                     quoted(url.substr(0, url.find(':')))));
     }
-    const std::string path = url.substr(scheme.size());
+    const std::string path = url.substr(sqlite_scheme.size());
     if (path.empty() || path.find('\0') != std::string::npos) {
         throw Refused(Refusal::invalid, fmt::format("database {}: no path; write sqlite:/path/to/file", quoted(url)));
     }
@@ -390,7 +347,7 @@ void check_database_url(const std::string& url) {
 
 std::unique_ptr<Database> open_database(const std::string& url, OpenMode mode, std::chrono::milliseconds patience) {
     check_database_url(url);
-    return std::make_unique<Sqlite>(url.substr(scheme.size()), mode, patience);
+    return std::make_unique<Sqlite>(url.substr(sqlite_scheme.size()), mode, patience);
 }
 
 }  // namespace smtpfence

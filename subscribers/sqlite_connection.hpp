@@ -8,7 +8,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "subscribers/sqlite_failure.hpp"
+#include "subscribers/sqlite_file.hpp"
 #include "subscribers/sqlite_statement.hpp"
 
 namespace smtpfence {

@@ -2,14 +2,14 @@
 
 #include <fmt/format.h>
 #include <sqlite3.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "subscribers/sqlite_file.hpp"
 
 namespace smtpfence {
 
@@ -24,16 +24,6 @@ std::string process_name(const std::string& process) {
 }
 
 }  // namespace
-
-FileStamp stamp_of(const struct stat& status) {
-    return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
-}
-
-std::optional<FileIdentity> identity_of(const std::string& path) {
-    struct stat status {};
-    if (stat(path.c_str(), &status) != 0) return {};
-    return FileIdentity{status.st_dev, status.st_ino};
-}
 
 std::string lock_holder(const std::string& path) {
     const auto file = identity_of(path), shm = identity_of(path + "-shm");
@@ -78,11 +68,6 @@ Kind kind_of(int result, int system_error) {
         default:
             return Kind::failed;
     }
-}
-
-bool on_read_only_file_system(const std::string& path) {
-    struct statvfs system {};
-    return statvfs(path.c_str(), &system) == 0 && (system.f_flag & ST_RDONLY) != 0;
 }
 
 std::string advice(Kind kind, const std::string& path) {
