@@ -69,6 +69,7 @@ private:
     Connection connect();
     void use_write_ahead_log();
     void require_new_log() const;
+    void require_same_file();
     Statement& prepared(std::string_view sql);
     void flush_commits(bool flush);
     void use_wide_cache(bool wide);
@@ -109,13 +110,14 @@ void Sqlite::fail_locked(std::chrono::duration<double> waited) const {
 Connection Sqlite::connect() {
     if (path_ != memory) require_database_file(path_, mode_);
     Connection fresh;
+    // Before it is opened: one that takes its place meanwhile then is another one.
+    fresh.file = identity_of(path_).value_or(FileIdentity{});
     sqlite3* handle = nullptr;
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
     const int result = sqlite3_open_v2(path_.c_str(), &handle, flags, nullptr);
     fresh.handle.reset(handle);
     if (result != SQLITE_OK) fail(result, handle, {});
     sqlite3_busy_timeout(handle, static_cast<int>(patience_.count()));
-    fresh.file = identity_of(path_).value_or(FileIdentity{});
 
     std::swap(connection_, fresh);  // the queries below run on it; the old one comes back if they fail
     try {
@@ -271,9 +273,20 @@ void Sqlite::begin_reporting() {
     throw DatabaseError(Kind::busy, fmt::format("{} is being written to; {}", name(), advice(Kind::locked, path_)));
 }
 
+/// What is written into a file that another one has replaced (a restored backup), nobody ever reads.
+void Sqlite::require_same_file() {
+    if (path_ == memory) return;
+    const auto file = identity_of(path_);
+    if (file == connection_.file) return;
+    rollback();
+    throw DatabaseError(Kind::failed, fmt::format("{}: the file was {} meanwhile; nothing was written; run it again",
+                                                  name(), file ? "replaced" : "removed"));
+}
+
 void Sqlite::commit() {
     const bool durable =
         connection_.flushes && sqlite3_txn_state(connection_.handle.get(), nullptr) == SQLITE_TXN_WRITE;
+    if (durable) require_same_file();
     query("COMMIT", {});
     if (durable && path_ != memory) wake_watches(path_);
 }

@@ -260,6 +260,30 @@ TEST_CASE("sqlite: a restored backup is noticed and read") {
     CHECK(current_revision(*follower) == 2);
 }
 
+TEST_CASE("sqlite: nothing is committed into a file that was replaced meanwhile") {
+    ScratchDatabase database;
+    commit_relay(*database, "203.0.113.10");
+    database->query(fmt::format("VACUUM INTO '{}.backup'", database.path()), {});
+    const auto write_while = [&](const std::function<void()>& meanwhile) {
+        return failure([&] {
+            committed(*database, [&](Change& change) {
+                add_relay(change, "203.0.113.11"_p, {}, {});
+                meanwhile();
+            });
+        });
+    };
+    CHECK(write_while([&] {
+              for (const char* log : {"-wal", "-shm"}) std::filesystem::remove(database.path() + log);
+              std::filesystem::rename(database.path() + ".backup", database.path());
+          }) == "failed: " + database.url() + ": the file was replaced meanwhile; nothing was written; run it again");
+    CHECK(current_revision(*database) == 1);
+    CHECK(current_revision(*database.open(OpenMode::read)) == 1);
+    CHECK(news(*database));
+    commit_relay(*database, "203.0.113.12");
+    CHECK(current_revision(*database.open(OpenMode::read)) == 2);
+    CHECK_THAT(write_while([&] { std::filesystem::remove(database.path()); }), Catch::Contains("was removed meanwhile"));
+}
+
 TEST_CASE("sqlite: a file that was moved away is gone on with when it comes back") {
     ScratchDatabase database;
     const auto follower = database.open();
