@@ -6,39 +6,58 @@
 #include <unistd.h>
 
 #include <array>
+#include <utility>
+
+#include "subscribers/sqlite_file.hpp"
 
 namespace smtpfence {
 
-FileWatch::FileWatch(const std::string& path) : log_(path + "-wal") {
+namespace {
+
+int watch_folder_of(int descriptor, const std::string& path) {
     const size_t slash = path.rfind('/');
-    folder_ = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+    const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+    return inotify_add_watch(descriptor, folder.c_str(),
+                             IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONLYDIR);
+}
+
+}  // namespace
+
+FileWatch::FileWatch(const std::string& path) : path_(path) {
     descriptor_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (descriptor_ == -1) return;
-    constexpr uint32_t folder_events = IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONLYDIR;
-    if (inotify_add_watch(descriptor_, folder_.c_str(), folder_events) == -1) {
+    named_folder_ = watch_folder_of(descriptor_, path_);
+    if (named_folder_ == -1) {
         close(descriptor_);
         descriptor_ = -1;
         return;
     }
-    watch_log();
+    watch_file();
 }
 
 FileWatch::~FileWatch() {
     if (descriptor_ != -1) close(descriptor_);
 }
 
-void FileWatch::watch_log() {
+void FileWatch::watch_file() {
     // For the same file the kernel gives the same watch back, so asking again is no harm.
-    const int watch = inotify_add_watch(descriptor_, log_.c_str(), IN_MODIFY | IN_ATTRIB);
-    if (log_watch_ != -1 && log_watch_ != watch) inotify_rm_watch(descriptor_, log_watch_);
-    log_watch_ = watch;
+    const auto move = [&](int& watch, int to) {
+        if (watch != -1 && watch != to && watch != named_folder_) inotify_rm_watch(descriptor_, watch);
+        watch = to;
+    };
+    // While there is no file it is awaited where it was.
+    if (std::string file = resolved(path_); file != file_ && (file_.empty() || identity_of(file))) {
+        file_ = std::move(file);
+        move(folder_, watch_folder_of(descriptor_, file_));
+    }
+    move(log_, inotify_add_watch(descriptor_, (file_ + "-wal").c_str(), IN_MODIFY | IN_ATTRIB));
 }
 
 bool FileWatch::drain() {
     if (descriptor_ == -1) return false;
     bool written = read_away();
-    watch_log();
-    // Removing the watch of a replaced log leaves an event of its own.
+    watch_file();
+    // Removing the watch of what was replaced leaves an event of its own.
     written = read_away() || written;
     return written;
 }

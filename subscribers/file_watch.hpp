@@ -1,6 +1,7 @@
 #pragma once
 // Tells that an SQLite file may have been written: inotify on its write-ahead log and on the folder (the log is made,
-// removed and replaced, and so is the file when a backup is restored).
+// removed and replaced, and so is the file when a backup is restored). Where the path is a symbolic link, that is the
+// folder of the link and the one of the file.
 //
 // A log is written to before the commit can be seen, by as long as the disk takes. So who commits touches it once more:
 //
@@ -26,15 +27,15 @@ public:
     bool drain();
 
 private:
-    void watch_log();
+    void watch_file();
     bool read_away();
 
-    std::string folder_, log_;
+    std::string path_, file_;  // as it was named, and as it was last resolved
     int descriptor_ = -1;
-    int log_watch_ = -1;
+    int named_folder_ = -1, folder_ = -1, log_ = -1;  // watches
 };
 
-/// Wakes everybody who watches this file's log, if it has one and we may.
+/// Wakes everybody who watches this file's log, if it has one and we may. `path` is the file's own, resolved().
 void wake_watches(const std::string& path);
 
 }  // namespace smtpfence

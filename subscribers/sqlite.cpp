@@ -103,14 +103,16 @@ void Sqlite::fail(int result, sqlite3* connection, std::string_view doing) const
 }
 
 void Sqlite::fail_locked(std::chrono::duration<double> waited) const {
-    throw DatabaseError(Kind::locked, fmt::format("{} has been locked{} for {} s; {}", name(), lock_holder(path_),
-                                                  waited.count(), advice(Kind::locked, path_)));
+    throw DatabaseError(Kind::locked,
+                        fmt::format("{} has been locked{} for {} s; {}", name(), lock_holder(resolved(path_)),
+                                    waited.count(), advice(Kind::locked, path_)));
 }
 
 Connection Sqlite::connect() {
     if (path_ != memory) require_database_file(path_, mode_);
     Connection fresh;
     // Before it is opened: one that takes its place meanwhile then is another one.
+    fresh.path = resolved(path_);
     fresh.file = identity_of(path_).value_or(FileIdentity{});
     sqlite3* handle = nullptr;
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -131,8 +133,8 @@ Connection Sqlite::connect() {
         if (mode_ == OpenMode::read) query("PRAGMA query_only = ON", {});
         if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
         connection_.data_version = number("PRAGMA data_version");
-        connection_.log = identity_of(path_ + "-wal");
-        connection_.log_index = identity_of(path_ + "-shm");
+        connection_.log = identity_of(connection_.path + "-wal");
+        connection_.log_index = identity_of(connection_.path + "-shm");
         struct stat status {};
         if (path_ != memory && stat(path_.c_str(), &status) == 0) connection_.stamp = stamp_of(status);
     } catch (...) {
@@ -288,7 +290,7 @@ void Sqlite::commit() {
         connection_.flushes && sqlite3_txn_state(connection_.handle.get(), nullptr) == SQLITE_TXN_WRITE;
     if (durable) require_same_file();
     query("COMMIT", {});
-    if (durable && path_ != memory) wake_watches(path_);
+    if (durable && path_ != memory) wake_watches(connection_.path);
 }
 
 void Sqlite::rollback() noexcept {
@@ -309,13 +311,14 @@ int Sqlite::wake_descriptor() {
 /// SQLite would replay the log of the file that is gone over the one that took its place. While only the log's index is
 /// left, somebody is about to remove that, too: whoever had opened it by then would read another one than all others.
 void Sqlite::require_new_log() const {
-    const bool log = connection_.log && identity_of(path_ + "-wal") == connection_.log;
-    const bool index = connection_.log_index && identity_of(path_ + "-shm") == connection_.log_index;
+    const std::string path = resolved(path_);
+    const bool log = connection_.log && identity_of(path + "-wal") == connection_.log;
+    const bool index = connection_.log_index && identity_of(path + "-shm") == connection_.log_index;
     if (!log && !index) return;
     throw DatabaseError(Kind::failed,
                         fmt::format("{}: the file was replaced, and {} is still {} of the old one; remove {}", name(),
-                                    path_ + (log ? "-wal" : "-shm"), log ? "the log" : "the log's index",
-                                    log ? "it and " + path_ + "-shm" : "it"));
+                                    path + (log ? "-wal" : "-shm"), log ? "the log" : "the log's index",
+                                    log ? "it and " + path + "-shm" : "it"));
 }
 
 Seen Sqlite::changed() {
@@ -327,8 +330,9 @@ Seen Sqlite::changed() {
         throw DatabaseError(Kind::failed,
                             fmt::format("{}: the file was removed while it was in use; restore a backup", name()));
     }
-    if (connection_.file != FileIdentity{status.st_dev, status.st_ino}) {
-        require_new_log();
+    const bool replaced = connection_.file != FileIdentity{status.st_dev, status.st_ino};
+    if (replaced || resolved(path_) != connection_.path) {
+        if (replaced) require_new_log();
         connection_ = connect();
         if (watch_) watch_->drain();
         return Seen::commit;

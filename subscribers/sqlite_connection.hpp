@@ -25,6 +25,7 @@ struct TextHash {
 struct Connection {
     std::unique_ptr<sqlite3, ConnectionDeleter> handle;
     std::unordered_map<std::string, Statement, TextHash, std::equal_to<>> statements;
+    std::string path;  ///< of the file itself, as SQLite names the log after it
     FileIdentity file;
     std::optional<FileIdentity> log, log_index;  ///< the -wal and -shm files
     FileStamp stamp;

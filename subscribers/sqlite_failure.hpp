@@ -15,7 +15,7 @@ std::string advice(DatabaseError::Kind, const std::string& path);
 
 /// " by process 12 (smtpfence)" for who keeps others out, or "". SQLite's write lock is a POSIX lock on byte 120 of the
 /// -shm file; who wants the file for himself locks the file. (Asking with F_GETLK would need a descriptor of it, and
-/// closing that drops our own locks.)
+/// closing that drops our own locks.) `path` is the file's own, resolved().
 std::string lock_holder(const std::string& path);
 
 }  // namespace smtpfence

@@ -24,6 +24,12 @@ FileStamp stamp_of(const struct stat& status) {
     return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
 }
 
+std::string resolved(const std::string& path) {
+    std::error_code error;
+    const auto file = std::filesystem::canonical(path, error);
+    return error ? path : file.string();
+}
+
 void fail_to_open(const std::string& path, OpenMode mode, int error) {
     using enum DatabaseError::Kind;
     const bool read_only = error == EACCES || error == EPERM || error == EROFS;

@@ -31,6 +31,10 @@ struct FileStamp {
 };
 FileStamp stamp_of(const struct stat&);
 
+/// The path of the file itself where `path` is, or leads over, a symbolic link: SQLite puts the -wal and -shm files
+/// beside that. `path` as it is when there is no such file.
+std::string resolved(const std::string& path);
+
 /// Throws DatabaseError with the errno `error` and what to do; `path` as the user named it.
 [[noreturn]] void fail_to_open(const std::string& path, OpenMode, int error);
 

@@ -226,6 +226,17 @@ TEST_CASE("sqlite: a lock that stays is told with its holder") {
     commit_relay(*database, "203.0.113.10");
 }
 
+TEST_CASE("sqlite: the holder of a lock is told under a symbolic link, too") {
+    ScratchDatabase database;
+    ScratchFolder folder;
+    std::filesystem::create_symlink(database.path(), folder.file("link.db"));
+    const auto session = open_database("sqlite:" + folder.file("link.db"), OpenMode::write, service_patience);
+    Holder holder(database, [](Database& other) { other.begin_writing(); });
+    CHECK_THAT(failure([&] { session->begin_writing(); }),
+               Catch::Contains(folder.file("link.db") + " has been locked " + holder.words()));
+    holder.let_go();
+}
+
 TEST_CASE("sqlite: who reports doesn't wait for a lock, and is told its holder when it stays") {
     ScratchDatabase database;
     const auto session = database.open();

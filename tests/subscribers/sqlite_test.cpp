@@ -281,7 +281,8 @@ TEST_CASE("sqlite: nothing is committed into a file that was replaced meanwhile"
     CHECK(news(*database));
     commit_relay(*database, "203.0.113.12");
     CHECK(current_revision(*database.open(OpenMode::read)) == 2);
-    CHECK_THAT(write_while([&] { std::filesystem::remove(database.path()); }), Catch::Contains("was removed meanwhile"));
+    CHECK_THAT(write_while([&] { std::filesystem::remove(database.path()); }),
+               Catch::Contains("was removed meanwhile"));
 }
 
 TEST_CASE("sqlite: a file that was moved away is gone on with when it comes back") {
