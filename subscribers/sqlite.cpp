@@ -129,7 +129,11 @@ Connection Sqlite::connect() {
         query("PRAGMA synchronous = FULL", {});
         query("PRAGMA journal_size_limit = 67108864", {});
         query("PRAGMA cache_size = -1024", {});
-        if (mode_ != OpenMode::create) require_schema(*this);
+        {
+            // In one view, as somebody may be making its tables; and before anything is written, as it may not be ours.
+            const Reading reading(*this);
+            mode_ == OpenMode::create ? void(schema_version()) : require_schema(*this);
+        }
         if (mode_ == OpenMode::read) query("PRAGMA query_only = ON", {});
         if (mode_ != OpenMode::read && path_ != memory) use_write_ahead_log();
         connection_.data_version = number("PRAGMA data_version");

@@ -35,6 +35,25 @@ TEST_CASE("sqlite: a file that is no database of ours is refused") {
                Catch::Contains("Is a directory"));
 }
 
+TEST_CASE("sqlite: the database of another program is refused as it is") {
+    ScratchFolder folder;
+    const std::string path = folder.file("other.db");
+    {
+        const auto theirs = open_database("sqlite:" + path, OpenMode::create);
+        theirs->query("CREATE TABLE theirs (a INTEGER)", {});
+        theirs->query("PRAGMA journal_mode = DELETE", {});
+    }
+    const auto content = [&] {
+        std::ifstream file(path, std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    const std::string before = content();
+    for (OpenMode mode : {OpenMode::read, OpenMode::write, OpenMode::create}) {
+        CHECK_THAT(failure([&] { open_database("sqlite:" + path, mode); }), Catch::Contains("another program"));
+    }
+    CHECK(content() == before);
+}
+
 TEST_CASE("sqlite: a damaged file is told as corrupt") {
     ScratchDatabase database;
     committed(*database, [](Change& change) {
