@@ -22,23 +22,22 @@ std::vector<uint8_t> lengths_in_use(Database& database, Family family) {
     return result;
 }
 
-/// Rows that contain `prefix` or lie inside it, also those that are over.
-std::vector<Assignment> overlapping(Database& database, const Prefix& prefix, const std::vector<uint8_t>& lengths) {
-    std::vector<Assignment> result;
+constexpr std::string_view inside = "first BETWEEN $1 AND $2 AND length >= $3";
+
+/// Streams the rows that contain `prefix`, and then those inside it, also those that are over.
+void each_overlapping(Database& database, const Prefix& prefix, const std::vector<uint8_t>& lengths,
+                      const std::function<void(Assignment)>& each) {
     for (uint8_t length : lengths) {
         if (length >= prefix.length()) continue;
         database.query(
             "SELECT first, length, customer, since, until, source FROM assignment WHERE first = $1 AND length = $2",
-            {first_of(prefix.widened(length)), int64_t{length}},
-            [&](const Row& row) { result.push_back(assignment_of(row)); });
+            {first_of(prefix.widened(length)), int64_t{length}}, [&](const Row& row) { each(assignment_of(row)); });
     }
     // Wider ones that begin with the same address were found above.
-    database.query(
-        "SELECT first, length, customer, since, until, source FROM assignment"
-        " WHERE first BETWEEN $1 AND $2 AND length >= $3 ORDER BY first, length",
-        {first_of(prefix), bytes(prefix.last_key()), length_of(prefix)},
-        [&](const Row& row) { result.push_back(assignment_of(row)); });
-    return result;
+    static const std::string sql = fmt::format(
+        "SELECT first, length, customer, since, until, source FROM assignment WHERE {} ORDER BY first, length", inside);
+    database.query(sql, {first_of(prefix), bytes(prefix.last_key()), length_of(prefix)},
+                   [&](const Row& row) { each(assignment_of(row)); });
 }
 
 /// Moves a row to history.
@@ -50,6 +49,21 @@ void end_assignment(Change& change, const Assignment& assignment, Instant ended)
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         {first_of(assignment.prefix), length_of(assignment.prefix), assignment.customer, to_number(assignment.since),
          optional_value(assignment.until), to_number(ended), assignment.source});
+}
+
+/// The same for all rows inside `prefix` that are over.
+void end_over_inside(Change& change, const Prefix& prefix) {
+    // The + keeps SQLite from walking all that is over anywhere.
+    static const std::string over = fmt::format("FROM assignment WHERE {} AND +until <= $4", inside);
+    static const std::string keep =
+        "INSERT INTO past_assignment (first, length, customer, since, until, ended, source)"
+        " SELECT first, length, customer, since, until, until, source " +
+        over;
+    static const std::string remove = "DELETE " + over;
+    for (const std::string* sql : {&keep, &remove}) {
+        change.database().query(
+            *sql, {first_of(prefix), bytes(prefix.last_key()), length_of(prefix), to_number(change.time())});
+    }
 }
 
 void insert_assignment(Change& change, const Assignment& assignment, const std::vector<uint8_t>& lengths) {
@@ -104,25 +118,32 @@ Assigned assign(Change& change, std::string_view customer, const Prefix& prefix,
                                                     prefix.text(), quoted(customer), format_instant(*until)));
     }
     const std::vector<uint8_t> lengths = lengths_in_use(change.database(), prefix.family());
-    const std::vector<Assignment> met = overlapping(change.database(), prefix, lengths);
+    Assigned result;
     std::optional<Assignment> same;
-    for (const Assignment& held : met) {  // everything is checked before anything is written
-        if (!held.holds(change.time())) continue;
-        if (held.customer == customer) {
-            if (held.prefix == prefix) same = held;
-        } else if (!take || !prefix.contains(held.prefix)) {
+    std::vector<Assignment> over;  // that contain it
+    bool over_inside = false;
+    // Everything is checked before anything is written. Only what ends is kept: a prefix may be mistyped so wide that
+    // most of the table lies inside.
+    each_overlapping(change.database(), prefix, lengths, [&](Assignment held) {
+        if (!held.holds(change.time())) {
+            if (prefix.contains(held.prefix)) {
+                over_inside = true;
+            } else {
+                over.push_back(std::move(held));
+            }
+        } else if (held.customer == customer) {
+            if (held.prefix == prefix) same = std::move(held);
+        } else if (take && prefix.contains(held.prefix)) {
+            result.taken.push_back(std::move(held));
+        } else {
             refuse_held(prefix, held);
         }
-    }
-    Assigned result;
-    for (const Assignment& held : met) {
-        if (!held.holds(change.time())) {
-            end_assignment(change, held, *held.until);
-        } else if (held.customer != customer) {
-            end_assignment(change, held, change.time());
-            change.record(Object::assignment, held.customer, held.prefix, facts(held), nullptr);
-            result.taken.push_back(held);
-        }
+    });
+    for (const Assignment& held : over) end_assignment(change, held, *held.until);
+    if (over_inside) end_over_inside(change, prefix);
+    for (const Assignment& held : result.taken) {
+        end_assignment(change, held, change.time());
+        change.record(Object::assignment, held.customer, held.prefix, facts(held), nullptr);
     }
     if (same) {
         result.changed = move_until(change, *same, until);
