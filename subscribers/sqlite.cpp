@@ -24,6 +24,8 @@ constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against o
 /// Frames in the log behind which a commit also copies them into the database and waits for the disk. Who reports does
 /// so only where nobody else ever writes.
 constexpr int checkpoint_behind = 1000, checkpoint_behind_report = 8000;
+/// A log of more bytes is not left behind by a write that was taken back.
+constexpr off_t long_log = 4 << 20;
 /// A lock that is held so long is worth looking for its holder, which takes the kernel some 10 ms (/proc/locks).
 constexpr std::chrono::seconds long_lock{1};
 constexpr std::string_view memory = ":memory:";
@@ -70,6 +72,7 @@ private:
     void use_write_ahead_log();
     void require_new_log() const;
     void require_same_file();
+    void shorten_log() noexcept;
     Statement& prepared(std::string_view sql);
     void flush_commits(bool flush);
     void use_wide_cache(bool wide);
@@ -258,6 +261,7 @@ void Sqlite::begin_writing() {
     flush_commits(true);
     use_wide_cache(true);
     query("BEGIN IMMEDIATE", {});
+    connection_.writes = true;
 }
 
 void Sqlite::begin_reporting() {
@@ -294,15 +298,29 @@ void Sqlite::commit() {
         connection_.flushes && sqlite3_txn_state(connection_.handle.get(), nullptr) == SQLITE_TXN_WRITE;
     if (durable) require_same_file();
     query("COMMIT", {});
+    connection_.writes = false;
     if (durable && path_ != memory) wake_watches(connection_.path);
 }
 
 void Sqlite::rollback() noexcept {
     sqlite3* connection = connection_.handle.get();
+    const bool wrote = std::exchange(connection_.writes, false);
     // After some errors (a full disk) SQLite has rolled back by itself.
     if (connection && sqlite3_get_autocommit(connection) == 0) {
         sqlite3_exec(connection, "ROLLBACK", nullptr, nullptr, nullptr);
     }
+    if (wrote) shorten_log();
+}
+
+/// What a large write that was taken back leaves in the log stays there until somebody writes as much again, and it may
+/// have filled the file system. If anybody is in the way, that's it.
+void Sqlite::shorten_log() noexcept {
+    struct stat log {};
+    if (path_ == memory || stat((connection_.path + "-wal").c_str(), &log) != 0 || log.st_size <= long_log) return;
+    sqlite3* connection = connection_.handle.get();
+    sqlite3_busy_timeout(connection, 0);
+    sqlite3_wal_checkpoint_v2(connection, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+    sqlite3_busy_timeout(connection, static_cast<int>(patience_.count()));
 }
 
 // Following

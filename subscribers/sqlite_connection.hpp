@@ -32,6 +32,7 @@ struct Connection {
     bool failed = false;  ///< could not be asked for data_version
     int64_t data_version = 0;
     bool flushes = true;      ///< synchronous=FULL
+    bool writes = false;      ///< between begin_writing() and its end
     bool wide_cache = false;  ///< as use_wide_cache() set it
 };
 

@@ -145,6 +145,35 @@ TEST_CASE("sqlite: a full disk takes back the whole change and leaves the sessio
     CHECK(current_revision(*database) == 2);
 }
 
+TEST_CASE("sqlite: a large write that is taken back leaves no long log, and waits for nobody to shorten it") {
+    ScratchDatabase database;
+    commit_relay(*database, "203.0.113.10");
+    const auto log_size = [&] { return std::filesystem::file_size(database.path() + "-wal"); };
+    const auto write_and_take_back = [&] {
+        Change change(*database, alice, "test");
+        database->query("CREATE TABLE filler (content BLOB)", {});
+        for (int i = 0; i < 45; ++i) database->query("INSERT INTO filler VALUES (zeroblob(1000000))", {});
+        CHECK(log_size() > 4 << 20);
+    };
+    write_and_take_back();
+    CHECK(log_size() == 0);
+    CHECK(current_revision(*database) == 1);
+    commit_relay(*database, "203.0.113.11");
+    {
+        const auto reader = database.open(OpenMode::read);
+        const Reading reading(*reader);
+        commit_relay(*database, "203.0.113.12");
+        const auto begin = std::chrono::steady_clock::now();
+        write_and_take_back();
+        CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(8));
+        CHECK(log_size() > 0);
+        CHECK(current_revision(*reader) == 2);
+    }
+    write_and_take_back();
+    CHECK(log_size() == 0);
+    CHECK(current_revision(*database) == 3);
+}
+
 /// Leaves a chroot whose root is no mount point, where propagation can't be switched off, does so from the topmost
 /// directory, and comes back.
 static bool make_mounts_private() {
