@@ -4,6 +4,7 @@
 //
 // upsert: each record is written in its turn. What an optional key leaves out stays as it is (a new pool drops, a new
 //   exemption gets 365 days). Rows that already hold so are not written and keep their source.
+// release: what somebody else than the record's `customer`, if it names one, holds meanwhile stays his.
 // replace: the file is the final state of its source, in any order: all kinds of objects, or the one that --what names
 //   (a file of assignments alone takes the same source's pools away, unless --what says that it is about assignments).
 //   Rows of that source that it doesn't name are removed: assignments released, exemptions revoked. Left out keys have

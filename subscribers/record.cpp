@@ -29,7 +29,7 @@ struct OpKeys {
 constexpr OpKeys op_keys[] = {
     {"assign", What::assignments, bits_of(RecordKey::customer, RecordKey::prefix),
      bits_of(RecordKey::until, RecordKey::take)},
-    {"release", What::assignments, bits_of(RecordKey::prefix), 0},
+    {"release", What::assignments, bits_of(RecordKey::prefix), bits_of(RecordKey::customer)},
     {"pool", What::pools, bits_of(RecordKey::prefix), bits_of(RecordKey::name, RecordKey::action)},
     {"relay", What::relays, bits_of(RecordKey::prefix), bits_of(RecordKey::note)},
     {"exempt", What::exemptions, bits_of(RecordKey::customer, RecordKey::reason),

@@ -27,9 +27,9 @@ const char* word(Op);
 /// The kind of object that the op is about.
 What kind(Op);
 
-/// Which fields have a meaning follows from `op`: assign (customer, prefix, until, take), release (prefix), pool
-/// (prefix, name, action), relay (prefix, note), exempt (customer, reason, ticket, asked_by, until), revoke (customer,
-/// reason). Others are as initialised. Texts and ids have passed check_text and check_customer_id.
+/// Which fields have a meaning follows from `op`: assign (customer, prefix, until, take), release (prefix,
+/// customer), pool (prefix, name, action), relay (prefix, note), exempt (customer, reason, ticket, asked_by, until),
+/// revoke (customer, reason). Others are as initialised. Texts and ids have passed check_text and check_customer_id.
 struct Record {
     Op op = Op::assign;
     std::string customer, reason;

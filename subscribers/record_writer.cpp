@@ -122,6 +122,13 @@ void RecordWriter::reassign(const Record& record) {
 }
 
 void RecordWriter::release(const Record& record) {
+    if (!record.customer.empty()) {
+        const auto held = find_assignment(change_.database(), record.prefix);
+        if (held && held->customer != record.customer) {
+            ++counts.unchanged;
+            return;
+        }
+    }
     ++(smtpfence::release(change_, record.prefix) ? counts.removed : counts.unchanged);
 }
 

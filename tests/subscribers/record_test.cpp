@@ -60,6 +60,8 @@ TEST_CASE("RecordParser: every op with all its keys") {
     release.op = Op::release;
     release.prefix = Prefix::parse("2001:db8:1::/56");
     CHECK(parsed(R"({"op":"release","prefix":"2001:db8:1::/56"})") == release);
+    release.customer = "c1";
+    CHECK(parsed(R"({"op":"release","prefix":"2001:db8:1::/56","customer":"c1"})") == release);
 
     Record pool;
     pool.op = Op::pool;

@@ -84,3 +84,21 @@ TEST_CASE("record_writer: a lease that is over and the one that follows it stand
     CHECK(import.run(*database, file) == "0/0/1/1/0");
     CHECK(dump(*database) == before);
 }
+
+TEST_CASE("record_writer: a release that comes late leaves the next holder what he holds") {
+    ScratchDatabase database;
+    const std::string next = assign_line("c1", "100.64.3.1") + assign_line("c2", "100.64.3.1", R"(,"take":true)");
+    const auto late = [](const std::string& customer) {
+        return fmt::format(R"({{"op":"release","prefix":"100.64.3.1","customer":"{}"}})", customer) + "\n";
+    };
+    upsert().run(*database, next);
+    const std::string before = dump(*database);
+    CHECK(upsert().run(*database, late("c1")) == "0/0/1/0/0");
+    CHECK(upsert().csv().run(*database, "op,customer,prefix\nrelease,c1,100.64.3.1\n") == "0/0/1/0/0");
+    CHECK(dump(*database) == before);
+    CHECK(upsert().run(*database, late("c2")) == "0/0/0/0/1");
+    CHECK(upsert().run(*database, late("c2")) == "0/0/1/0/0");
+    CHECK(assignments(*database).empty());
+    upsert().run(*database, next);
+    CHECK(upsert().run(*database, R"({"op":"release","prefix":"100.64.3.1"})") == "0/0/0/0/1");
+}
