@@ -35,6 +35,10 @@ AttemptReading read_counts(Kernel& kernel) {
 
 }  // namespace
 
+Reporter::~Reporter() {
+    if (shortened_) shortened_->interrupt();
+}
+
 void Reporter::asked(const std::vector<ApplyRequest>& requests, size_t changes) {
     for (const ApplyRequest& request : requests) asked_.push_back({request, changes});
 }
@@ -89,9 +93,19 @@ void Reporter::report(Database& database, const Report& state, Steady::time_poin
     if (withheld_) write_withheld(database, state.router, *withheld_);
     withheld_.reset();
     write_report(database, state);
+    shorten_log(database, t);
     written_ = true;
     report_due_ = false;
     last_report_ = t;
+}
+
+/// Nobody who follows waits for that.
+void Reporter::shorten_log(Database& database, Steady::time_point t) {
+    if (shortening_.over()) shortening_.end();
+    if (t < next_shortening_ || shortening_.busy() || !database.log_is_long()) return;
+    next_shortening_ = t + heartbeat_period;
+    shortened_ = open_database(database.name(), OpenMode::write, service_patience);
+    shortening_.start([session = shortened_.get()] { session->shorten_log(); });
 }
 
 void Reporter::read_attempts(Database& database, const std::string& router, Instant now, Steady::time_point t) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "controller/background.hpp"
 #include "controller/steady.hpp"
 #include "rules/kernel.hpp"
 #include "subscribers/router.hpp"
@@ -22,6 +23,9 @@ struct History {
 class Reporter {
 public:
     explicit Reporter(Kernel& kernel) : kernel_(kernel) {}
+    ~Reporter();
+    Reporter(const Reporter&) = delete;
+    Reporter& operator=(const Reporter&) = delete;
 
     /// The report has news: it is written with the next write() that is 10 ms behind the last report.
     void hurry() { report_due_ = true; }
@@ -50,6 +54,7 @@ private:
     void report(Database&, const Report&, Steady::time_point);
     void read_attempts(Database&, const std::string& router, Instant now, Steady::time_point);
     void forget(Database&, Instant before, Steady::time_point);
+    void shorten_log(Database&, Steady::time_point);
 
     Kernel& kernel_;
     std::deque<Asked> asked_;
@@ -58,10 +63,12 @@ private:
     bool report_due_ = false;
     bool written_ = false;  ///< in this write()
     std::optional<Steady::time_point> last_report_;
-    Steady::time_point next_attempts_{}, next_forget_{};
+    Steady::time_point next_attempts_{}, next_forget_{}, next_shortening_{};
     Retry busy_{std::chrono::milliseconds(1), std::chrono::milliseconds(16)};  ///< somebody else writes just now
     Retry retry_{std::chrono::milliseconds(1), std::chrono::seconds(1)};
     std::string unwritten_;  ///< why the last write() failed
+    std::unique_ptr<Database> shortened_;
+    Background shortening_;  ///< of its log; it ends first
 };
 
 }  // namespace smtpfence

@@ -13,6 +13,9 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::microseconds shortest_pause{200}, longest_pause{5000};
+// Who waited so long for the database's lock may meet a router that could not report meanwhile: it does so at once, but
+// for the pause between its tries.
+constexpr std::chrono::seconds long_wait{1}, excused{2};
 // Reports are read again after this long even if the engine says that nobody has committed.
 constexpr std::chrono::milliseconds reread{100};
 
@@ -42,7 +45,8 @@ bool update(std::vector<Awaited>& answers, Database& database, const Granted& gr
             std::find_if(answers.begin(), answers.end(), [&](const Awaited& a) { return a.router == report.router; });
         if (answer == answers.end()) answer = answers.insert(answers.end(), Awaited{report.router, false, 0, ""});
         if (answer->enforced) continue;
-        if (time - report.heartbeat >= heartbeat_limit) {
+        const bool silent = time - report.heartbeat >= heartbeat_limit;
+        if (silent && (database.waited() < long_wait || steady_clock::now() - committed >= excused)) {
             answer->reason = fmt::format("no heartbeat since {}: see its journal, or smtpfence router forget {}",
                                          format_instant(report.heartbeat), report.router);
         } else if (report.revision >= wanted) {

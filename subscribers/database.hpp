@@ -80,6 +80,8 @@ public:
     /// the lock (DatabaseError busy; locked, with its holder, when all calls for a second found it taken), and the
     /// commit doesn't wait for the disk.
     virtual void begin_reporting() = 0;
+    /// For how long the last begin_writing() waited for others.
+    std::chrono::steady_clock::duration waited() const { return waited_; }
     virtual void commit() = 0;
     virtual void rollback() noexcept = 0;  ///< nothing to do outside a transaction
 
@@ -103,8 +105,17 @@ public:
     /// From any thread, while the session lives: what it runs ends with DatabaseError.
     virtual void interrupt() noexcept = 0;
 
+    /// What was committed lies in a log so long that to copy it into the database takes a while (a large import beside
+    /// a reader, or one that was killed): begin_reporting()'s commits leave that to who has the time for shorten_log().
+    virtual bool log_is_long() const = 0;
+    /// Copies as much as readers allow, keeping out nobody. Ended by interrupt().
+    virtual void shorten_log() noexcept = 0;
+
     /// "sqlite:/path", for messages; never a password.
     virtual std::string name() const = 0;
+
+protected:
+    std::chrono::steady_clock::duration waited_{};
 };
 
 /// How a session is opened.

@@ -24,8 +24,10 @@ constexpr int application_id = 0x736d7446;  // "smtF", for file(1) and against o
 /// Frames in the log behind which a commit also copies them into the database and waits for the disk. Who reports does
 /// so only where nobody else ever writes.
 constexpr int checkpoint_behind = 1000, checkpoint_behind_report = 8000;
+/// What a log is cut to when it is begun anew. One that is longer holds more than that.
+constexpr off_t long_log = 32 << 20;
 /// A log of more bytes is not left behind by a write that was taken back.
-constexpr off_t long_log = 4 << 20;
+constexpr off_t left_behind = 4 << 20;
 /// A lock that is held so long is worth looking for its holder, which takes the kernel some 10 ms (/proc/locks).
 constexpr std::chrono::seconds long_lock{1};
 constexpr std::string_view memory = ":memory:";
@@ -63,6 +65,9 @@ public:
 
     void interrupt() noexcept override { sqlite3_interrupt(connection_.handle.get()); }
 
+    bool log_is_long() const override { return log_size() > long_log; }
+    void shorten_log() noexcept override { checkpoint(SQLITE_CHECKPOINT_PASSIVE); }
+
     std::string name() const override { return std::string(sqlite_scheme) + path_; }
 
 private:
@@ -72,7 +77,8 @@ private:
     void use_write_ahead_log();
     void require_new_log() const;
     void require_same_file();
-    void shorten_log() noexcept;
+    off_t log_size() const;
+    void checkpoint(int mode) noexcept;
     Statement& prepared(std::string_view sql);
     void flush_commits(bool flush);
     void use_wide_cache(bool wide);
@@ -130,7 +136,7 @@ Connection Sqlite::connect() {
         query("PRAGMA trusted_schema = OFF", {});
         query("PRAGMA recursive_triggers = ON", {});
         query("PRAGMA synchronous = FULL", {});
-        query("PRAGMA journal_size_limit = 67108864", {});
+        query(fmt::format("PRAGMA journal_size_limit = {}", long_log), {});
         query("PRAGMA cache_size = -1024", {});
         {
             // In one view, as somebody may be making its tables; and before anything is written, as it may not be ours.
@@ -253,20 +259,23 @@ void Sqlite::begin_reading() {
 void Sqlite::flush_commits(bool flush) {
     if (connection_.flushes == flush) return;
     query(flush ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", {});
-    sqlite3_wal_autocheckpoint(connection_.handle.get(), flush ? checkpoint_behind : checkpoint_behind_report);
+    if (flush) sqlite3_wal_autocheckpoint(connection_.handle.get(), checkpoint_behind);
     connection_.flushes = flush;
 }
 
 void Sqlite::begin_writing() {
     flush_commits(true);
     use_wide_cache(true);
+    const auto began = std::chrono::steady_clock::now();
     query("BEGIN IMMEDIATE", {});
+    waited_ = std::chrono::steady_clock::now() - began;
     connection_.writes = true;
 }
 
 void Sqlite::begin_reporting() {
     flush_commits(false);
     sqlite3* connection = connection_.handle.get();
+    sqlite3_wal_autocheckpoint(connection, log_is_long() ? 0 : checkpoint_behind_report);
     Statement& begin = prepared("BEGIN IMMEDIATE");
     const Execution execution(begin);
     sqlite3_busy_timeout(connection, 0);
@@ -309,17 +318,21 @@ void Sqlite::rollback() noexcept {
     if (connection && sqlite3_get_autocommit(connection) == 0) {
         sqlite3_exec(connection, "ROLLBACK", nullptr, nullptr, nullptr);
     }
-    if (wrote) shorten_log();
+    // What a large write that was taken back leaves in the log stays there until somebody writes as much again, and it
+    // may have filled the file system.
+    if (wrote && log_size() > left_behind) checkpoint(SQLITE_CHECKPOINT_TRUNCATE);
 }
 
-/// What a large write that was taken back leaves in the log stays there until somebody writes as much again, and it may
-/// have filled the file system. If anybody is in the way, that's it.
-void Sqlite::shorten_log() noexcept {
+off_t Sqlite::log_size() const {
     struct stat log {};
-    if (path_ == memory || stat((connection_.path + "-wal").c_str(), &log) != 0 || log.st_size <= long_log) return;
+    return path_ != memory && stat((connection_.path + "-wal").c_str(), &log) == 0 ? log.st_size : 0;
+}
+
+/// If anybody is in the way, that's it.
+void Sqlite::checkpoint(int mode) noexcept {
     sqlite3* connection = connection_.handle.get();
     sqlite3_busy_timeout(connection, 0);
-    sqlite3_wal_checkpoint_v2(connection, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+    sqlite3_wal_checkpoint_v2(connection, nullptr, mode, nullptr, nullptr);
     sqlite3_busy_timeout(connection, static_cast<int>(patience_.count()));
 }
 

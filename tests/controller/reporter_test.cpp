@@ -1,6 +1,7 @@
 #include "controller/reporter.hpp"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <thread>
 
 #include "rules/model_kernel.hpp"
@@ -52,6 +53,27 @@ TEST_CASE("reporter: reports at once, then with each heartbeat, or when there is
     CHECK_FALSE(desk.write(start + 4s + 9ms));
     CHECK(desk.reporter.next(start + 4s + 9ms) == start + 4s + 10ms);
     CHECK(desk.write(start + 4s + 10ms));
+}
+
+TEST_CASE("reporter: a log that grew long is copied into the database beside it") {
+    Desk desk;
+    const auto reader = desk.database.open(OpenMode::read);
+    reader->begin_reading();  // as an export does while a large import commits
+    desk.database->begin_writing();
+    desk.database->query("CREATE TABLE padding (bytes BLOB)", {});
+    desk.database->query("INSERT INTO padding (bytes) VALUES (randomblob(40000000))", {});
+    desk.database->commit();
+    reader->rollback();
+    const auto copied = [&] { return std::filesystem::file_size(desk.database.path()) > 40'000'000; };
+    REQUIRE(desk.database->log_is_long());
+    REQUIRE_FALSE(copied());
+    CHECK(desk.write(start));
+    for (int tries = 0; !copied() && tries < 3000; ++tries) std::this_thread::sleep_for(10ms);
+    CHECK(copied());
+    desk.database->begin_writing();  // begins the log anew
+    desk.database->query("DELETE FROM padding", {});
+    desk.database->commit();
+    CHECK_FALSE(desk.database->log_is_long());
 }
 
 TEST_CASE("reporter: answers what was asked, with what was done or what went wrong") {

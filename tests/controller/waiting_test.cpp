@@ -49,6 +49,27 @@ TEST_CASE("waiting: a router at the revision or beyond it enforces") {
     CHECK(sentence(answers).starts_with("enforced on edge1 in "));
 }
 
+TEST_CASE("waiting: a router that could not report while the database was locked is given the time to") {
+    ScratchDatabase database;
+    report(*database, "edge1", 5, heartbeat_limit);
+    report(*database, "gone", 5, heartbeat_limit);
+    const auto other = open_database(database.url(), OpenMode::write);
+    other->begin_writing();
+    std::thread import([&] {
+        std::this_thread::sleep_for(1500ms);
+        other->rollback();
+        std::this_thread::sleep_for(200ms);
+        report(*other, "edge1", 6);
+    });
+    database->begin_writing();
+    database->rollback();
+    const auto answers = await(*database, 6, Seconds{30});
+    import.join();
+    REQUIRE(answers.size() == 2);
+    CHECK(answers[0].enforced);
+    CHECK(answers[1].reason.starts_with("no heartbeat since "));
+}
+
 TEST_CASE("waiting: a router without a heartbeat is named at once") {
     ScratchDatabase database;
     report(*database, "edge1", 5);
@@ -74,12 +95,13 @@ TEST_CASE("waiting: a router that is late is named with its error") {
 TEST_CASE("waiting: ends as soon as the report of another session arrives") {
     ScratchDatabase database;
     report(*database, "edge1", 4);
+    const auto started = std::chrono::steady_clock::now();
     std::thread router([&] {
         auto session = database.open();
         std::this_thread::sleep_for(50ms);
         report(*session, "edge1", 5);
     });
-    const auto answers = await(*database, 5, Seconds{30});
+    const auto answers = await_routers(*database, 5, started, Seconds{30});
     router.join();
     REQUIRE(all_enforce(answers));
     CHECK(answers[0].milliseconds >= 40);
