@@ -7,14 +7,15 @@
 #include <ext/stdio_filebuf.h>
 
 #include <cerrno>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <system_error>
+#include <utility>
 
 #include "controller/fenced_policy.hpp"
 #include "controller/guarded_change.hpp"
 #include "subscribers/import.hpp"
+#include "subscribers/spool.hpp"
 
 namespace smtpfence {
 
@@ -69,72 +70,84 @@ ImportOptions parse_import(const ImportWords& words) {
 /// The file, or standard input for "-".
 class Input {
 public:
-    explicit Input(const std::string& name) {
-        if (name == "-") {
-            struct stat status {};
-            if (fstat(STDIN_FILENO, &status) != 0) refuse("standard input", errno);
-            if (S_ISDIR(status.st_mode)) refuse("standard input", EISDIR);
-            // Unlike std::cin, this does not take a failed read for the end.
-            standard_buffer_ = std::make_unique<__gnu_cxx::stdio_filebuf<char>>(STDIN_FILENO, std::ios::in);
-            if (!standard_buffer_->is_open()) refuse("standard input", EBADF);
-            standard_input_.rdbuf(standard_buffer_.get());
-            stream_ = &standard_input_;
-            return;
-        }
+    explicit Input(const std::string& name) : name_(name == "-" ? "standard input" : visible(name)) {
+        file_ = name == "-" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0) : open(name.c_str(), O_RDONLY | O_CLOEXEC);
         struct stat status {};
-        // stat() sees what the stream would not say: why, and that it is no file.
-        if (stat(name.c_str(), &status) != 0) refuse(name, errno);
-        if (S_ISDIR(status.st_mode)) refuse(name, EISDIR);
-        errno = 0;
-        file_.open(name, std::ios::binary);
-        if (!file_) refuse(name, errno ? errno : EIO);
-        stream_ = &file_;
-        if (S_ISREG(status.st_mode)) size_ = status.st_size;
+        if (file_ == -1 || fstat(file_, &status) != 0) refuse(errno);
+        if (S_ISDIR(status.st_mode)) refuse(EISDIR);
+        regular_ = S_ISREG(status.st_mode);
     }
-    std::istream& stream() { return *stream_; }
-    int64_t size() const { return size_; }  ///< bytes; 0: not known
+    ~Input() {
+        if (file_ != -1) close(file_);
+    }
+    Input(const Input&) = delete;
+    Input& operator=(const Input&) = delete;
+
+    /// Reads what is no regular file to its end, however long its producer takes, and keeps it. Before stream().
+    void await(const std::function<void(int64_t bytes)>& progress) {
+        if (regular_) return;
+        const int kept = spooled(file_, name_, progress);
+        close(std::exchange(file_, kept));
+    }
+    std::istream& stream() {
+        // Unlike std::cin, this does not take a failed read for the end.
+        buffer_ = std::make_unique<__gnu_cxx::stdio_filebuf<char>>(std::exchange(file_, -1), std::ios::in);
+        stream_.rdbuf(buffer_.get());
+        return stream_;
+    }
+    /// Bytes; 0: not known.
+    int64_t size() const {
+        struct stat status {};
+        return fstat(file_, &status) == 0 ? status.st_size : 0;
+    }
 
 private:
-    [[noreturn]] static void refuse(const std::string& name, int code) {
-        const std::string what = fmt::format("{}: {}", visible(name), std::generic_category().message(code));
+    [[noreturn]] void refuse(int code) const {
+        const std::string what = fmt::format("{}: {}", name_, std::generic_category().message(code));
         if (code == ENOENT)
             throw Refused(Refusal::not_found, what + ": name the file to import, or - for standard input");
         if (code == EISDIR) throw Refused(Refusal::invalid, what + ": name a file");
-        throw std::system_error(code, std::generic_category(), visible(name));
+        throw std::system_error(code, std::generic_category(), name_);
     }
-    std::ifstream file_;
-    std::unique_ptr<__gnu_cxx::stdio_filebuf<char>> standard_buffer_;
-    std::istream standard_input_{nullptr};
-    std::istream* stream_ = nullptr;
-    int64_t size_ = 0;
+    std::string name_;  // for messages
+    int file_ = -1;
+    bool regular_ = false;
+    std::unique_ptr<__gnu_cxx::stdio_filebuf<char>> buffer_;
+    std::istream stream_{nullptr};
 };
 
 /// Drawn on standard error while it is a terminal.
 class ProgressBar {
 public:
-    ProgressBar(bool shown, int64_t size) : shown_(shown && isatty(STDERR_FILENO) == 1), size_(size) {}
+    explicit ProgressBar(bool shown) : shown_(shown && isatty(STDERR_FILENO) == 1) {}
     ~ProgressBar() {
         if (drawn_) std::cerr << "\r\x1b[K" << std::flush;
     }
     ProgressBar(const ProgressBar&) = delete;
     ProgressBar& operator=(const ProgressBar&) = delete;
 
+    void expect(int64_t bytes) { size_ = bytes; }
+    void draw_awaited(int64_t bytes) { show(fmt::format("{} MB received", bytes / 1'000'000)); }
     void draw(int64_t bytes, int64_t records) {
         if (!shown_) return;
-        drawn_ = true;
         std::string bar;
         if (size_ > 0) {
             const auto filled = static_cast<size_t>(std::min<int64_t>(width, bytes * width / size_));
             bar = fmt::format("[{}{}] {:3d} %  ", std::string(filled, '#'), std::string(width - filled, ' '),
                               std::min<int64_t>(100, bytes * 100 / size_));
         }
-        std::cerr << "\r\x1b[K" << bar << records << " records" << std::flush;
+        show(fmt::format("{}{} records", bar, records));
     }
 
 private:
+    void show(const std::string& text) {
+        if (!shown_) return;
+        drawn_ = true;
+        std::cerr << "\r\x1b[K" << text << std::flush;
+    }
     static constexpr int64_t width = 40;
     bool shown_, drawn_ = false;
-    int64_t size_;
+    int64_t size_ = 0;
 };
 
 int run_import(Invocation& run, const ImportWords& words) {
@@ -149,7 +162,9 @@ int run_import(Invocation& run, const ImportWords& words) {
     };
     ImportCounts counts;
     {
-        ProgressBar bar(!run.output().quiet(), input.size());
+        ProgressBar bar(!run.output().quiet());
+        input.await([&](int64_t bytes) { bar.draw_awaited(bytes); });
+        bar.expect(input.size());
         options.progress = [&](int64_t bytes, int64_t records) { bar.draw(bytes, records); };
         counts = import_records(begin, database, input.stream(), words.source, options);
     }

@@ -4,9 +4,11 @@ import contextlib
 import os
 import re
 import sqlite3
+import subprocess
+import time
 import unittest
 
-from program import CONFLICT, DENIED, FAILED, INVALID, NOT_FOUND, ProgramCase
+from program import CONFLICT, DENIED, FAILED, INVALID, NOT_FOUND, PATIENCE, PROGRAM, ProgramCase
 
 PRIVATE_MOUNTS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../packaging/private_mounts.py")
 
@@ -247,6 +249,36 @@ class Bulk(ProgramCase):
         result = self.run_program(*words[1:], wrapper=("sh", "-c", 'exec "$0" import "$@" <&-'), code=FAILED)
         self.assertIn("standard input: Bad file descriptor", result.err)
         self.assertEqual(len(self.listed("assignment", "list")), 1)
+
+    def test_who_feeds_an_import_slowly_keeps_nobody_waiting(self):
+        for mode in (), ("--mode", "replace"):
+            read, write = os.pipe()
+            words = [PROGRAM, "import", "-", "--format", "jsonl", "--source", "slow", *mode]
+            with subprocess.Popen(words, stdin=read, stdout=subprocess.PIPE, encoding="utf-8",
+                                  env=dict(self.environment, SMTPFENCE_DATABASE=self.database_url)) as slow:
+                os.close(read)
+                os.write(write, b'{"op":"assign","customer":"c1","prefix":"100.64.3.7"}\n')
+                time.sleep(0.5)
+                begin = time.monotonic()
+                self.run_program("assign", "c2", f"100.64.3.{8 + len(mode)}")
+                self.assertLess(time.monotonic() - begin, 5)
+                with contextlib.closing(sqlite3.connect(self.database)) as session:  # nor the log from being copied
+                    self.assertEqual(session.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], 0)
+                os.write(write, b'{"op":"assign","customer":"c3","prefix":"100.64.4.1"}\n')
+                os.close(write)
+                self.assertIn("revision", slow.communicate(timeout=PATIENCE)[0])
+                self.assertEqual(slow.returncode, 0)
+            self.assertEqual(len(self.listed("assignment", "list")), 4 if mode else 3)
+
+    def test_piped_input_for_which_there_is_no_room(self):
+        lines = "".join(f'{{"op":"assign","customer":"c{n}","prefix":"10.{n >> 8}.{n & 255}.1"}}\n' for n in range(3000))
+        room = self.path("room")
+        os.mkdir(room)
+        wrapper = (PRIVATE_MOUNTS, "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs "$0" && exec env TMPDIR="$0" "$@"', room)
+        result = self.refused(FAILED, "import", "-", "--format", "jsonl", input=lines, wrapper=wrapper,
+                              saying=f"standard input can't be kept in {room}: No space left on device")
+        self.assertIn("TMPDIR", result.err)
+        self.run_program("import", "-", "--format", "jsonl", input=lines)
 
     def test_progress_only_on_a_terminal(self):
         lines = "".join(f'{{"op":"assign","customer":"c{n}","prefix":"10.{n >> 8}.{n & 255}.1"}}\n' for n in range(20000))
