@@ -27,6 +27,8 @@ public:
     int schema_version() override { return database_.schema_version(); }
     void set_schema_version(int version) override { database_.set_schema_version(version); }
     void interrupt() noexcept override { database_.interrupt(); }
+    bool log_is_long() const override { return database_.log_is_long(); }
+    void shorten_log() noexcept override { database_.shorten_log(); }
     std::string name() const override { return database_.name(); }
 
     int64_t rows = 0;

@@ -41,6 +41,8 @@ public:
     int schema_version() override { return session_.schema_version(); }
     void set_schema_version(int version) override { session_.set_schema_version(version); }
     void interrupt() noexcept override { session_.interrupt(); }
+    bool log_is_long() const override { return session_.log_is_long(); }
+    void shorten_log() noexcept override { session_.shorten_log(); }
     std::string name() const override { return session_.name(); }
 
     size_t statements() const { return known_.size(); }
