@@ -75,6 +75,7 @@ public:
         struct stat status {};
         if (file_ == -1 || fstat(file_, &status) != 0) refuse(errno);
         if (S_ISDIR(status.st_mode)) refuse(EISDIR);
+        if ((fcntl(file_, F_GETFL) & O_ACCMODE) == O_WRONLY) refuse(EBADF);  // what stands in for none
         regular_ = S_ISREG(status.st_mode);
     }
     ~Input() {
