@@ -65,7 +65,7 @@ public:
 
     void interrupt() noexcept override { sqlite3_interrupt(connection_.handle.get()); }
 
-    bool log_is_long() const override { return log_size() > long_log; }
+    bool log_is_long() const override { return log_size(connection_.path) > long_log; }
     void shorten_log() noexcept override { checkpoint(SQLITE_CHECKPOINT_PASSIVE); }
 
     std::string name() const override { return std::string(sqlite_scheme) + path_; }
@@ -77,7 +77,6 @@ private:
     void use_write_ahead_log();
     void require_new_log() const;
     void require_same_file();
-    off_t log_size() const;
     void checkpoint(int mode) noexcept;
     Statement& prepared(std::string_view sql);
     void flush_commits(bool flush);
@@ -320,12 +319,7 @@ void Sqlite::rollback() noexcept {
     }
     // What a large write that was taken back leaves in the log stays there until somebody writes as much again, and it
     // may have filled the file system.
-    if (wrote && log_size() > left_behind) checkpoint(SQLITE_CHECKPOINT_TRUNCATE);
-}
-
-off_t Sqlite::log_size() const {
-    struct stat log {};
-    return path_ != memory && stat((connection_.path + "-wal").c_str(), &log) == 0 ? log.st_size : 0;
+    if (wrote && log_size(connection_.path) > left_behind) checkpoint(SQLITE_CHECKPOINT_TRUNCATE);
 }
 
 /// If anybody is in the way, that's it.

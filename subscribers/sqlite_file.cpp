@@ -30,6 +30,11 @@ std::string resolved(const std::string& path) {
     return error ? path : file.string();
 }
 
+off_t log_size(const std::string& path) {
+    struct stat log {};
+    return stat((path + "-wal").c_str(), &log) == 0 ? log.st_size : 0;
+}
+
 void fail_to_open(const std::string& path, OpenMode mode, int error) {
     using enum DatabaseError::Kind;
     const bool read_only = error == EACCES || error == EPERM || error == EROFS;

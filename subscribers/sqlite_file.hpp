@@ -35,6 +35,9 @@ FileStamp stamp_of(const struct stat&);
 /// beside that. `path` as it is when there is no such file.
 std::string resolved(const std::string& path);
 
+/// Bytes of the log of the file at `path`, which is its own; 0: it has none.
+off_t log_size(const std::string& path);
+
 /// Throws DatabaseError with the errno `error` and what to do; `path` as the user named it.
 [[noreturn]] void fail_to_open(const std::string& path, OpenMode, int error);
 
