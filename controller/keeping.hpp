@@ -41,8 +41,6 @@ public:
     /// on disk, so that a reboot doesn't give it back. nullopt: the disk has taken nothing yet since the start. To be
     /// asked behind each pass.
     std::optional<Revision> reportable(Revision in_force);
-    /// As it was answered last.
-    std::optional<Revision> reportable() const { return reportable_; }
     const Trouble& trouble() const { return trouble_; }
     /// When keep() has something to do, if not when the descriptor says so.
     Steady::time_point next(Steady::time_point) const;

@@ -260,8 +260,10 @@ private:
     }
 
     void write(Steady::time_point t) {
-        const Revision reportable = keeping_.reportable(enforcement_.revision().value_or(0)).value_or(0);
-        if (!reports()) return;
+        const Revision in_force = enforcement_.revision().value_or(0);
+        // Before the disk has taken the fence, no more is vouched for than by the process before this one.
+        if (!vouched_before_) vouched_before_ = reported_revision(follower_.session(), configuration_.router);
+        const Revision reportable = keeping_.reportable(in_force).value_or(std::min(*vouched_before_, in_force));
         if (std::exchange(report_.revision, reportable) != reportable) reporter_.hurry();
         report_.heartbeat = smtpfence::now();
         report_.error = trouble().reason();
@@ -275,8 +277,6 @@ private:
     }
 
     const Trouble& trouble() const { return trouble_.reason() ? trouble_ : keeping_.trouble(); }
-    /// What is enforced can be said, or why not.
-    bool reports() const { return keeping_.reportable() || trouble().reason(); }
 
     std::string status() const {
         std::string words = fmt::format("revision {} enforced", enforcement_.revision().value_or(0));
@@ -294,8 +294,7 @@ private:
         Steady::time_point next = std::min({supervisor_.due(t), verifier_.next(t), keeping_.next(t)});
         if (clock_.held()) next = std::min(next, t + 1s);  // nothing tells when it is synchronised
         if (gathers(t)) return std::min(next, gathering_.until());
-        if (follower_.due(t) && follow_due_ && verifier_.due(t)) return t;
-        if (follower_.due(t) && reports()) next = std::min(next, reporter_.next(t));
+        if (follower_.due(t)) next = std::min(next, follow_due_ && verifier_.due(t) ? t : reporter_.next(t));
         return std::min(next, follower_.next(t));
     }
 
@@ -376,6 +375,7 @@ private:
 
     Trouble trouble_;
     Report report_;  ///< as far as it is known between two of them
+    std::optional<Revision> vouched_before_;
     bool stopping_ = false;
     bool follow_due_ = true;
     Gathering gathering_;

@@ -59,6 +59,13 @@ void write_report(Database& database, const Report& state) {
          optional_value(state.error_since), state.version, state.notes, optional_value(state.guard)});
 }
 
+Revision reported_revision(Database& database, std::string_view router) {
+    Revision revision = 0;
+    database.query("SELECT revision FROM router WHERE name = $1", {std::string(router)},
+                   [&](const Row& row) { revision = row.integer(0); });
+    return revision;
+}
+
 std::vector<Report> reports(Database& database) {
     std::vector<Report> result;
     database.query(

@@ -25,6 +25,8 @@ struct Report {
 };
 
 void write_report(Database&, const Report&);
+/// As the router reported it last; 0: it never did.
+Revision reported_revision(Database&, std::string_view router);
 /// The rights that the router withholds become these (sorted, unique).
 void write_withheld(Database&, std::string_view router, const std::vector<Prefix>&);
 /// Which of `prefixes` a router withholds.

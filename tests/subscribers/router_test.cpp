@@ -55,6 +55,8 @@ TEST_CASE("router: reports are kept, one for each router, and take no revision")
     CHECK(all[1].notes == "owner flag: yes\npersist flag: no");
     CHECK(all[1].version == "0.1.0");
     CHECK(all[1].heartbeat == edge2.heartbeat);
+    CHECK(reported_revision(*database, "edge2") == 8);
+    CHECK(reported_revision(*database, "edge3") == 0);
     CHECK(current_revision(*database) == 0);
     CHECK(forget_router(*database, "edge1"));
     CHECK_FALSE(forget_router(*database, "edge1"));
