@@ -1,6 +1,7 @@
 #include "rules/difference.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "rules/element_changes.hpp"
 #include "rules/layout.hpp"
@@ -8,6 +9,9 @@
 namespace smtpfence {
 
 namespace {
+
+/// Of exemption sets, by name.
+using RightChanges = std::map<std::string, ElementChanges>;
 
 void append(std::vector<Transaction>& to, std::vector<Operation> operations) {
     if (!operations.empty()) to.push_back({std::move(operations)});
@@ -144,9 +148,8 @@ size_t weight(const Operation& operation) {
 }
 
 /// nullopt: there is no set for a new right, or it would be too full.
-std::optional<std::map<std::string, ElementChanges>> right_changes(const Fence& applied, const PolicyDelta& delta,
-                                                                   Instant now) {
-    std::map<std::string, ElementChanges> changes;
+std::optional<RightChanges> right_changes(const Fence& applied, const PolicyDelta& delta, Instant now) {
+    RightChanges changes;
     for (const auto& [prefix, until] : delta.rights) {
         const auto name = exempt_set_of(applied, prefix);
         const bool holds = until && *until > now;
@@ -169,6 +172,42 @@ std::optional<std::map<std::string, ElementChanges>> right_changes(const Fence& 
         if (!set.added.empty() && !fits(after, applied.sets.at(name).shape.size)) return std::nullopt;
     }
     return changes;
+}
+
+/// Takes out of each set's ended exemptions those that a wider one begins around: they go last, so that nobody is
+/// closed in between.
+std::map<std::string, ElementList> taken_over(RightChanges& rights) {
+    std::vector<std::pair<ExemptSet, const ElementList*>> begun;
+    for (const auto& [name, set] : rights) {
+        if (!set.added.empty()) begun.emplace_back(parse_exempt_set_name(name).value(), &set.added);
+    }
+    std::map<std::string, ElementList> inside;
+    for (auto& [name, set] : rights) {
+        const ExemptSet narrow = parse_exempt_set_name(name).value();
+        auto wider = begun;
+        std::erase_if(wider, [&](const auto& other) {
+            return other.first.family != narrow.family || other.first.length >= narrow.length;
+        });
+        if (wider.empty()) continue;
+        const auto begins_around = [&](const auto& element) {
+            const Prefix prefix = to_prefix(element.first, exempt_shape(narrow).key);
+            return std::any_of(wider.begin(), wider.end(), [&](const auto& other) {
+                const Key around = to_key(prefix.widened(other.first.length));
+                const auto found = std::lower_bound(other.second->begin(), other.second->end(), around,
+                                                    [](const auto& one, const Key& key) { return one.first < key; });
+                return found != other.second->end() && found->first == around;
+            });
+        };
+        const auto first = std::stable_partition(set.ended.begin(), set.ended.end(), std::not_fn(begins_around));
+        if (first == set.ended.end()) continue;
+        inside[name].assign(first, set.ended.end());
+        set.ended.erase(first, set.ended.end());
+    }
+    return inside;
+}
+
+void append_taken_over(std::vector<Transaction>& to, std::map<std::string, ElementList> inside) {
+    for (auto& [name, elements] : inside) append_chunks(to, name, std::move(elements), {});
 }
 
 /// The relay and pool sets alone, as `applied` has them and as the delta wants them.
@@ -204,16 +243,18 @@ Changes difference(const Fence& actual, Fence desired, Instant now) {
         ElementChanges elements = compare(set.elements, rightful(desired, *exempt), now);
         append_narrowing(all, name, elements);
     }
-    std::map<std::string, ElementChanges> rights;
+    RightChanges rights;
     for (auto& [name, set] : desired.sets) {
-        if (!parse_exempt_set_name(name)) continue;
-        rights[name] = compare(elements_of(actual, name), std::move(set.elements), now);
-        append_narrowing(all, name, rights[name]);
+        if (parse_exempt_set_name(name))
+            rights[name] = compare(elements_of(actual, name), std::move(set.elements), now);
     }
+    auto inside = taken_over(rights);
+    for (auto& [name, set] : rights) append_narrowing(all, name, set);
     append(all, border_changes(actual, desired, now));
     append(all, creations(actual, desired, true));  // one that the kernel has no memory for holds back nothing above
     for (auto& [name, set] : rights) append_widening(all, name, set);
     append(all, rule_switches(actual, desired));
+    append_taken_over(all, std::move(inside));
     append(all, leftovers(actual, desired));
     return changes;
 }
@@ -236,9 +277,11 @@ std::optional<Changes> difference(const Fence& applied, const PolicyDelta& delta
     auto rights = right_changes(applied, delta, now);
     if (!rights) return std::nullopt;
     Changes changes;
+    auto inside = taken_over(*rights);
     for (auto& [name, set] : *rights) append_narrowing(changes.transactions, name, set);
     append(changes.transactions, border_changes(applied, delta, now));
     for (auto& [name, set] : *rights) append_widening(changes.transactions, name, set);
+    append_taken_over(changes.transactions, std::move(inside));
     return changes;
 }
 

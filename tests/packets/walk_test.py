@@ -80,6 +80,8 @@ class Faults:
         with Tracer(walker, f"{call}:signal=KILL:when={number}"):
             self.some_commands(dice)
         walker.check("after a kill in a pass")
+        # A process that was hit at the tracer's end dies a moment later.
+        walker.enforced(lambda: walker.process.poll() is not None or walker.caught_up(), "the revision, or its end")
         if walker.process.poll() is not None:
             walker.note("service: killed")
             walker.kill()

@@ -112,6 +112,48 @@ TEST_CASE("difference: what ends goes before what begins, each in its transactio
     CHECK(performed(before, difference(before, after, now)).sets.at("exempt4_32") == after.sets.at("exempt4_32"));
 }
 
+TEST_CASE("difference: what a wider exemption takes over goes last, behind the rule that looks the wider one up") {
+    const Instant now = test_time();
+    Policy policy = small_policy(now);
+    policy.rights = {{Prefix::parse("100.64.7.7"), never},
+                     {Prefix::parse("100.64.7.9"), never},
+                     {Prefix::parse("2001:db8:100:700::/56"), never}};
+    const Fence before = compile(policy, small_border(), {});
+    policy.rights = {{Prefix::parse("100.64.7.8/30"), now + Seconds{60}}, {Prefix::parse("2001:db8:100::/48"), never}};
+    const Fence after = compile(policy, small_border(), before);
+    Fence fence = before;
+    const auto exempt = [&](const char* address) {
+        const Prefix prefix = Prefix::parse(address);
+        return std::any_of(fence.sets.begin(), fence.sets.end(), [&](const auto& entry) {
+            const auto set = parse_exempt_set_name(entry.first);
+            const bool looked_up = fence.chains.at("outbound").rules.size() ==
+                                   chains_with(exempt_sets_of(fence)).at("outbound").rules.size();
+            return set && set->family == prefix.family() && (looked_up || before.sets.contains(entry.first)) &&
+                   entry.second.elements.contains(to_key(prefix.widened(set->length)));
+        });
+    };
+    size_t steps = 0, closed = 0;
+    for (const Transaction& transaction : difference(before, after, now).transactions) {
+        perform(fence, transaction);
+        ++steps;
+        CHECK(exempt("100.64.7.9"));
+        CHECK(exempt("2001:db8:100:701::1"));
+        closed += exempt("100.64.7.7") ? 0 : 1;
+    }
+    CHECK(fence == after);
+    CHECK(closed == steps);  // nothing takes its place: it went first
+
+    const Fence wide = compile(policy, small_border(), before);
+    policy.rights = {{Prefix::parse("100.64.7.8/30"), never}, {Prefix::parse("100.64.7.12"), never}};
+    const Fence both = compile(policy, small_border(), wide);
+    PolicyDelta delta;
+    delta.rights = {{Prefix::parse("100.64.7.12/30"), never}, {Prefix::parse("100.64.7.12"), std::nullopt}};
+    CHECK(plan_text(both, difference(both, delta, now).value()) ==
+          "add element exempt4_30 100.64.7.12/30\n"
+          "\n"
+          "delete element exempt4_32 100.64.7.12\n");
+}
+
 TEST_CASE("difference: deadlines within 2 s are equal, and within 0.1 % of what remains when the kernel ends first") {
     const Instant now = test_time();
     const auto changed = [&](Seconds remaining, Seconds moved) {
