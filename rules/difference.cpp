@@ -206,7 +206,7 @@ std::map<std::string, ElementList> taken_over(RightChanges& rights) {
     return inside;
 }
 
-void append_taken_over(std::vector<Transaction>& to, std::map<std::string, ElementList> inside) {
+void append_taken_over(std::vector<Transaction>& to, std::map<std::string, ElementList>& inside) {
     for (auto& [name, elements] : inside) append_chunks(to, name, std::move(elements), {});
 }
 
@@ -254,7 +254,7 @@ Changes difference(const Fence& actual, Fence desired, Instant now) {
     append(all, creations(actual, desired, true));  // one that the kernel has no memory for holds back nothing above
     for (auto& [name, set] : rights) append_widening(all, name, set);
     append(all, rule_switches(actual, desired));
-    append_taken_over(all, std::move(inside));
+    append_taken_over(all, inside);
     append(all, leftovers(actual, desired));
     return changes;
 }
@@ -281,7 +281,7 @@ std::optional<Changes> difference(const Fence& applied, const PolicyDelta& delta
     for (auto& [name, set] : *rights) append_narrowing(changes.transactions, name, set);
     append(changes.transactions, border_changes(applied, delta, now));
     for (auto& [name, set] : *rights) append_widening(changes.transactions, name, set);
-    append_taken_over(changes.transactions, std::move(inside));
+    append_taken_over(changes.transactions, inside);
     return changes;
 }
 
