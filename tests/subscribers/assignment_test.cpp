@@ -1,40 +1,25 @@
 #include <fmt/format.h>
 
-#include "scratch.hpp"
 #include "subscribers/customer.hpp"
+#include "subscribers/passed_on.hpp"
+#include "subscribers/scratch.hpp"
 
 using namespace smtpfence;
 
 /// A session that counts the rows that it hands out.
-class CountedRows final : public Database {
+class CountedRows final : public PassedOn {
 public:
-    explicit CountedRows(Database& database) : database_(database) {}
+    using PassedOn::PassedOn;
     int64_t query(std::string_view sql, std::span<const Value> parameters,
                   const std::function<void(const Row&)>& each) override {
-        return database_.query(sql, parameters, [&](const Row& row) {
+        return session_.query(sql, parameters, [&](const Row& row) {
             ++rows;
             if (each) each(row);
         });
     }
-    using Database::query;
-    void begin_reading() override { database_.begin_reading(); }
-    void begin_writing() override { database_.begin_writing(); }
-    void begin_reporting() override { database_.begin_reporting(); }
-    void commit() override { database_.commit(); }
-    void rollback() noexcept override { database_.rollback(); }
-    int wake_descriptor() override { return database_.wake_descriptor(); }
-    Seen changed() override { return database_.changed(); }
-    int schema_version() override { return database_.schema_version(); }
-    void set_schema_version(int version) override { database_.set_schema_version(version); }
-    void interrupt() noexcept override { database_.interrupt(); }
-    bool log_is_long() const override { return database_.log_is_long(); }
-    void shorten_log() noexcept override { database_.shorten_log(); }
-    std::string name() const override { return database_.name(); }
+    using PassedOn::query;
 
     int64_t rows = 0;
-
-private:
-    Database& database_;
 };
 
 TEST_CASE("assignment: a prefix that is mistyped far too wide is refused at the first row in its way") {

@@ -9,41 +9,28 @@
 #include <set>
 
 #include "import_run.hpp"
-#include "scratch.hpp"
 #include "subscribers/audit.hpp"
+#include "subscribers/passed_on.hpp"
 #include "subscribers/policy.hpp"
 #include "subscribers/revision.hpp"
 #include "subscribers/router.hpp"
+#include "subscribers/scratch.hpp"
 
 using namespace smtpfence;
 
 namespace {
 
 /// A session whose statements are explained before they run.
-class Explained final : public Database {
+class Explained final : public PassedOn {
 public:
-    explicit Explained(Database& session) : session_(session) {}
+    using PassedOn::PassedOn;
 
     int64_t query(std::string_view sql, std::span<const Value> parameters,
                   const std::function<void(const Row&)>& each) override {
         if (known_.emplace(sql).second) explain(sql, parameters);
         return session_.query(sql, parameters, each);
     }
-    using Database::query;
-
-    void begin_reading() override { session_.begin_reading(); }
-    void begin_writing() override { session_.begin_writing(); }
-    void begin_reporting() override { session_.begin_reporting(); }
-    void commit() override { session_.commit(); }
-    void rollback() noexcept override { session_.rollback(); }
-    int wake_descriptor() override { return session_.wake_descriptor(); }
-    Seen changed() override { return session_.changed(); }
-    int schema_version() override { return session_.schema_version(); }
-    void set_schema_version(int version) override { session_.set_schema_version(version); }
-    void interrupt() noexcept override { session_.interrupt(); }
-    bool log_is_long() const override { return session_.log_is_long(); }
-    void shorten_log() noexcept override { session_.shorten_log(); }
-    std::string name() const override { return session_.name(); }
+    using PassedOn::query;
 
     size_t statements() const { return known_.size(); }
     /// "SCAN name in statement" for each table that is read from end to end, but those that are always short; and
@@ -65,7 +52,6 @@ private:
         });
     }
 
-    Database& session_;
     std::set<std::string, std::less<>> known_;
 };
 
