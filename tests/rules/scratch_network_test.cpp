@@ -31,10 +31,12 @@ TEST_CASE("scratch network: a packet leaves by the interface that its destinatio
         network.route(line, "bng0");
         for (const std::string out : {"up0", "up1", "up0"}) {
             network.route(server, out);
-            const std::string packet = bytes(datagram(line, server, 1));
-            const auto left = network.send(packet, bytes(datagram(line, server, 2)), "bng0", out);
-            CHECK(left.at(out).size() == 2);
-            CHECK(is_same(left.at(out).front(), packet));
+            const std::string packet = bytes(datagram(line, server, 1)), sentinel = bytes(datagram(line, server, 2));
+            auto left = network.send(packet, sentinel, "bng0", out).at(out);
+            // The kernel itself reports IPv6 groups now and then.
+            std::erase_if(left, [&](const auto& one) { return !is_same(one, packet) && !is_same(one, sentinel); });
+            REQUIRE(left.size() == 2);
+            CHECK(is_same(left.front(), packet));
         }
     }
 }
