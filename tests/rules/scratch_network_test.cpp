@@ -22,6 +22,11 @@ Packet datagram(const Prefix& from, const Prefix& to, uint32_t number) {
     return {PacketKind::udp, from, to, 9, 9, number};
 }
 
+/// What the kernel itself sends from a new interface, sooner or later: ICMPv6, behind hop-by-hop options.
+bool is_group_report(const std::string& packet) {
+    return packet.size() > 6 && (packet[0] & 0xf0) == 0x60 && packet[6] == 0;
+}
+
 }  // namespace
 
 TEST_CASE("scratch network: a packet leaves by the interface that its destination is routed to") {
@@ -33,8 +38,7 @@ TEST_CASE("scratch network: a packet leaves by the interface that its destinatio
             network.route(server, out);
             const std::string packet = bytes(datagram(line, server, 1)), sentinel = bytes(datagram(line, server, 2));
             auto left = network.send(packet, sentinel, "bng0", out).at(out);
-            // The kernel itself reports IPv6 groups now and then.
-            std::erase_if(left, [&](const auto& one) { return !is_same(one, packet) && !is_same(one, sentinel); });
+            std::erase_if(left, is_group_report);
             REQUIRE(left.size() == 2);
             CHECK(is_same(left.front(), packet));
         }
