@@ -35,24 +35,29 @@ std::string why_over(const Report& report, Instant until) {
                        format_instant(*report.last_pass), format_instant(until));
 }
 
+// When it was committed, by both clocks.
+struct Commit {
+    SteadyTime steady;
+    Instant time = now() - std::chrono::duration_cast<Seconds>(steady_clock::now() - steady);
+};
+
 // Brings the answers up to the reports. Returns whether a live router is still behind.
 bool update(std::vector<Awaited>& answers, Database& database, const Granted& granted, Revision wanted,
-            SteadyTime committed) {
-    const Instant time = now();
+            const Commit& committed) {
     bool behind = false;
     for (const Report& report : reports(database)) {
         auto answer =
             std::find_if(answers.begin(), answers.end(), [&](const Awaited& a) { return a.router == report.router; });
         if (answer == answers.end()) answer = answers.insert(answers.end(), Awaited{report.router, false, 0, ""});
         if (answer->enforced) continue;
-        const bool silent = time - report.heartbeat >= heartbeat_limit;
-        if (silent && (database.waited() < long_wait || steady_clock::now() - committed >= excused)) {
+        const bool silent = committed.time - report.heartbeat >= heartbeat_limit;
+        if (silent && (database.waited() < long_wait || steady_clock::now() - committed.steady >= excused)) {
             answer->reason = fmt::format("no heartbeat since {}: see its journal, or smtpfence router forget {}",
                                          format_instant(report.heartbeat), report.router);
         } else if (report.revision >= wanted) {
             std::string reason = why_withheld(database, report, granted.prefixes);
             if (reason.empty()) reason = why_over(report, granted.until);
-            *answer = {report.router, reason.empty(), milliseconds_since(committed), reason};
+            *answer = {report.router, reason.empty(), milliseconds_since(committed.steady), reason};
         } else {
             answer->reason = why_behind(report, wanted);
             behind = true;
@@ -76,13 +81,14 @@ std::string why_withheld(Database& database, const Report& report, const std::ve
 
 std::vector<Awaited> await_routers(Database& database, Revision wanted, SteadyTime committed, Seconds limit,
                                    const Granted& granted) {
+    const Commit commit{committed};
     std::vector<Awaited> answers;
     auto pause = shortest_pause;
     SteadyTime read{};
     for (bool behind = true;;) {
         if (database.changed() == Seen::commit || steady_clock::now() - read >= reread) {
             read = steady_clock::now();
-            behind = update(answers, database, granted, wanted, committed);
+            behind = update(answers, database, granted, wanted, commit);
         }
         if (!behind || steady_clock::now() - committed >= limit) break;
         std::this_thread::sleep_for(pause);

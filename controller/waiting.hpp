@@ -27,10 +27,10 @@ struct Granted {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-/// Waits until each router whose heartbeat is younger than heartbeat_limit reports `revision` or a later one, at most
-/// `limit` from `committed` on. The others are answered for at once, and so are those whose guard withholds a part of
-/// what is granted (the reason begins with "guard"), or by whose clock it is over already ("clock"). In the order of
-/// names; empty: no router has ever reported.
+/// Waits until each router whose heartbeat was younger than heartbeat_limit when it was committed reports `revision` or
+/// a later one, at most `limit` from `committed` on. The others are answered for at once, and so are those whose guard
+/// withholds a part of what is granted (the reason begins with "guard"), or by whose clock it is over already
+/// ("clock"). In the order of names; empty: no router has ever reported.
 std::vector<Awaited> await_routers(Database&, Revision, SteadyTime committed, Seconds limit, const Granted& = {});
 
 /// Why the router lets none of `prefixes` pass although it reached the revision; "": its guard withholds none of them.

@@ -81,6 +81,19 @@ TEST_CASE("waiting: a router without a heartbeat is named at once") {
     CHECK(sentence(answers).find("; not enforced on gone (no heartbeat since ") != std::string::npos);
 }
 
+TEST_CASE("waiting: a router that was heard of when it was committed is waited for, however old that gets") {
+    ScratchDatabase database;
+    report(*database, "edge1", 5, heartbeat_limit - Seconds{3});
+    std::thread router([&] {
+        auto session = database.open();
+        std::this_thread::sleep_for(4500ms);
+        report(*session, "edge1", 6);
+    });
+    const auto answers = await(*database, 6, Seconds{30});
+    router.join();
+    CHECK(all_enforce(answers));
+}
+
 TEST_CASE("waiting: a router that is late is named with its error") {
     ScratchDatabase database;
     report(*database, "edge1", 4, Seconds{0}, "kernel: set exempt4_32 is full");
