@@ -1,6 +1,7 @@
 #include "controller/verifier.hpp"
 
 #include <cerrno>
+#include <utility>
 
 #include "controller/culprits.hpp"
 
@@ -8,9 +9,11 @@ namespace smtpfence {
 
 namespace {
 
-/// Exemptions in one piece of a sweep: a millisecond.
+/// Exemptions in one piece of a sweep: a millisecond. Between two of them the service sees to what has come meanwhile.
 constexpr size_t slice = 1000;
-/// The rest after a piece, as a multiple of what it took: in the first sweep, and afterwards.
+/// Pieces follow each other for so long: after a rest they meet cold caches, which made each five times as expensive.
+constexpr auto burst = std::chrono::milliseconds(500);
+/// The rest after a burst, as a multiple of what it took: in the first sweep, and afterwards.
 constexpr int first_rest = 1, rest = 20;
 
 /// Whether the kernel's refusal is none: an answer was lost, or somebody else committed.
@@ -32,8 +35,14 @@ size_t Verifier::verify(Instant now, Steady::time_point t, Seconds period, Sweep
 size_t Verifier::sweep(Instant now, Steady::time_point t) {
     const Steady::time_point began = Steady::now();
     const size_t healed = enforcement_.sweep(now, slice);
-    next_sweep_ = t + ((swept_ ? rest : first_rest) + 1) * (Steady::now() - began);
-    if (!enforcement_.sweeping()) swept_ = true;
+    const Steady::duration took = Steady::now() - began;
+    spent_ += took;
+    next_sweep_ = t;
+    if (spent_ >= burst) next_sweep_ += took + (swept_ ? rest : first_rest) * std::exchange(spent_, {});
+    if (!enforcement_.sweeping()) {
+        swept_ = true;
+        spent_ = {};
+    }
     return healed;
 }
 

@@ -33,6 +33,7 @@ private:
     Kernel& kernel_;
     Enforcement& enforcement_;
     Steady::time_point next_thorough_ = Steady::now() + std::chrono::minutes(1), next_sweep_{};
+    Steady::duration spent_{};  ///< by the sweep, in this burst
     // Short at first: a revocation may have met a refusal that is over already.
     Retry retry_{std::chrono::milliseconds(100), std::chrono::seconds(5)};
     bool hurried_ = false;

@@ -55,6 +55,7 @@ public:
     std::map<std::string, uint32_t> uncollected;  ///< so many more does it count in a set
     size_t readings = 0;                          ///< how often read() was called
     size_t asked = 0;                             ///< for how many keys held() was called
+    std::chrono::milliseconds answers_in{0};      ///< so long does held() take
 
     /// Another program's commit.
     void meddle(const std::function<void(Fence&)>& change);
