@@ -16,18 +16,6 @@ namespace {
 /// Exempt customers that are read at once: 10 ms.
 constexpr int64_t page = 5000;
 
-/// Both sorted; what both have counts once.
-std::deque<Right> merged(std::deque<Right> a, std::deque<Right> b) {
-    std::deque<Right> all;
-    while (!a.empty() || !b.empty()) {
-        const bool from_a = b.empty() || (!a.empty() && !by_prefix(b.front(), a.front()));
-        std::deque<Right>& next = from_a ? a : b;
-        if (all.empty() || by_prefix(all.back(), next.front())) all.push_back(next.front());
-        next.pop_front();
-    }
-    return all;
-}
-
 }  // namespace
 
 PolicyReading::PolicyReading(std::string url, Instant now) : time_(now), bell_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -58,10 +46,15 @@ bool PolicyReading::over() const {
 
 std::optional<WholePolicy> PolicyReading::take(Database& session) {
     if (!over()) help(session);
-    std::sort(helped_.begin(), helped_.end(), by_prefix);
     taken_ = true;
     auto whole = result_.valid() ? result_.get() : std::nullopt;
-    if (whole && !helped_.empty()) whole->policy.rights = merged(std::move(whole->policy.rights), std::move(helped_));
+    if (!whole) return whole;
+    // Not merged into a third: of what the thread allocated, its arena keeps what is freed, 20 MB at a million.
+    std::deque<Right>& rights = whole->policy.rights;
+    for (; !helped_.empty(); helped_.pop_front()) rights.push_back(helped_.front());
+    std::sort(rights.begin(), rights.end(), by_prefix);
+    const auto same = [](const Right& a, const Right& b) { return a.prefix == b.prefix; };
+    rights.erase(std::unique(rights.begin(), rights.end(), same), rights.end());
     return whole;
 }
 
@@ -119,7 +112,6 @@ std::optional<WholePolicy> PolicyReading::read(const std::string& url) try {
         revision_ = policy.revision;
     }
     read_rights_from(From::first, *session, policy.rights);
-    std::sort(policy.rights.begin(), policy.rights.end(), by_prefix);
     std::string mark = revision_mark(*session, policy.revision);
     return WholePolicy{std::move(policy), std::move(mark), time_};
 } catch (const std::exception&) {
