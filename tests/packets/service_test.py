@@ -545,11 +545,14 @@ class Following(ServiceCase):
         return sum(count - before.get(thread, 0) for thread, count in self.wakeups().items())
 
     def settled(self):
-        """Waits until none has for a second: what a start left to do is done then. Their wake-ups."""
-        before, since = self.wakeups(), time.monotonic()
-        deadline = since + PATIENCE
+        """Waits until none has for a second: what a start left to do is done then, also by a disk that stalls. Their
+        wake-ups."""
+        first = before = self.wakeups()
+        since = time.monotonic()
+        deadline = since + 3 * PATIENCE
         while time.monotonic() < since + 1:
-            self.assertLess(time.monotonic(), deadline, "the service does not come to rest")
+            self.assertLess(time.monotonic(), deadline, f"the service does not come to rest: its threads woke {first} "
+                            f"times at first, {before} by now\n{self.service.journal()}")
             time.sleep(0.05)
             if self.wakeups() != before:
                 before, since = self.wakeups(), time.monotonic()
