@@ -48,7 +48,7 @@ std::optional<WholePolicy> PolicyReading::take(Database& session) {
     if (!over()) help(session);
     taken_ = true;
     auto whole = result_.valid() ? result_.get() : std::nullopt;
-    if (!whole) return whole;
+    if (!whole || helped_.empty()) return whole;
     // Not merged into a third: of what the thread allocated, its arena keeps what is freed, 20 MB at a million.
     std::deque<Right>& rights = whole->policy.rights;
     for (; !helped_.empty(); helped_.pop_front()) rights.push_back(helped_.front());
@@ -112,6 +112,7 @@ std::optional<WholePolicy> PolicyReading::read(const std::string& url) try {
         revision_ = policy.revision;
     }
     read_rights_from(From::first, *session, policy.rights);
+    std::sort(policy.rights.begin(), policy.rights.end(), by_prefix);
     std::string mark = revision_mark(*session, policy.revision);
     return WholePolicy{std::move(policy), std::move(mark), time_};
 } catch (const std::exception&) {
