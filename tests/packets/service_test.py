@@ -545,11 +545,10 @@ class Following(ServiceCase):
         return sum(count - before.get(thread, 0) for thread, count in self.wakeups().items())
 
     def settled(self):
-        """Waits until none has for a second: what a start left to do is done then, also by a disk that stalls. Their
-        wake-ups."""
+        """Waits until none has for a second: what a start left to do is done then. Their wake-ups."""
         first = before = self.wakeups()
         since = time.monotonic()
-        deadline = since + 3 * PATIENCE
+        deadline = since + PATIENCE
         while time.monotonic() < since + 1:
             self.assertLess(time.monotonic(), deadline, f"the service does not come to rest: its threads woke {first} "
                             f"times at first, {before} by now\n{self.service.journal()}")
