@@ -47,12 +47,14 @@ bool PolicyReading::over() const {
 std::optional<WholePolicy> PolicyReading::take(Database& session) {
     if (!over()) help(session);
     taken_ = true;
+    std::sort(helped_.begin(), helped_.end(), by_prefix);  // while the thread sorts what it has read
     auto whole = result_.valid() ? result_.get() : std::nullopt;
     if (!whole || helped_.empty()) return whole;
     // Not merged into a third: of what the thread allocated, its arena keeps what is freed, 20 MB at a million.
     std::deque<Right>& rights = whole->policy.rights;
+    const auto own = static_cast<std::ptrdiff_t>(rights.size());
     for (; !helped_.empty(); helped_.pop_front()) rights.push_back(helped_.front());
-    std::sort(rights.begin(), rights.end(), by_prefix);
+    std::inplace_merge(rights.begin(), rights.begin() + own, rights.end(), by_prefix);
     const auto same = [](const Right& a, const Right& b) { return a.prefix == b.prefix; };
     rights.erase(std::unique(rights.begin(), rights.end(), same), rights.end());
     return whole;
@@ -112,7 +114,8 @@ std::optional<WholePolicy> PolicyReading::read(const std::string& url) try {
         revision_ = policy.revision;
     }
     read_rights_from(From::first, *session, policy.rights);
-    std::sort(policy.rights.begin(), policy.rights.end(), by_prefix);
+    // In the order of the customers' names, addresses mostly come in runs: what takes quicksort to its worst.
+    std::stable_sort(policy.rights.begin(), policy.rights.end(), by_prefix);
     std::string mark = revision_mark(*session, policy.revision);
     return WholePolicy{std::move(policy), std::move(mark), time_};
 } catch (const std::exception&) {

@@ -61,7 +61,14 @@ using LineKind = std::pair<Family, uint8_t>;  // family and prefix length
 
 std::map<LineKind, uint32_t> rights_by_kind(const Policy& policy) {
     std::map<LineKind, uint32_t> count = {{{Family::v4, 32}, 0}, {{Family::v6, 56}, 0}, {{Family::v6, 64}, 0}};
-    for (const Right& right : policy.rights) ++count[{right.prefix.family(), right.prefix.length()}];
+    LineKind last{};
+    uint32_t* of_last = nullptr;
+    for (const Right& right : policy.rights) {
+        const LineKind kind{right.prefix.family(), right.prefix.length()};
+        if (!of_last || kind != last) of_last = &count[kind];
+        last = kind;
+        ++*of_last;
+    }
     return count;
 }
 

@@ -54,6 +54,12 @@ std::vector<T> plus(const std::vector<T>& a, const std::vector<T>& b) {
     return all;
 }
 
+/// Of what is mostly sorted already.
+template <typename T>
+void sort(std::vector<T>& all) {
+    if (!std::is_sorted(all.begin(), all.end())) std::sort(all.begin(), all.end());
+}
+
 std::vector<Prefix> prefixes_of(const Ranges& ranges) {
     std::vector<Prefix> prefixes;
     for (const Range& range : ranges) each_prefix(range, [&](const Prefix& prefix) { prefixes.push_back(prefix); });
@@ -73,7 +79,7 @@ std::vector<Prefix> newly_exempt(const Fence& before, const Fence& after, const 
             if (!was) prefixes.push_back(to_prefix(element.first, set.shape.key));
         }
     }
-    if (!std::is_sorted(prefixes.begin(), prefixes.end())) std::sort(prefixes.begin(), prefixes.end());
+    sort(prefixes);
     std::erase_if(prefixes, [at = closed.begin(), end = closed.end()](const Prefix& prefix) mutable {
         const Range range = range_of(prefix);
         while (at != end && (at->family != range.family ? at->family < range.family : at->last < range.first)) ++at;
@@ -211,8 +217,11 @@ std::string text(const Widening& opening) {
 }
 
 Widening parse_widening(std::string_view lines) {
+    constexpr size_t shortest_line = 15;
     Widening result;
     std::vector<Range> released;
+    if (lines.size() > (size_t{1} << 20))
+        result.exempted.reserve(lines.size() / shortest_line);  // hardly anything else
     while (!lines.empty()) {
         const std::string_view line = lines.substr(0, lines.find('\n'));
         lines.remove_prefix(std::min(line.size() + 1, lines.size()));
@@ -231,9 +240,9 @@ Widening parse_widening(std::string_view lines) {
         }
     }
     result.released = merged(std::move(released));
-    std::sort(result.relays.begin(), result.relays.end());
-    std::sort(result.exempted.begin(), result.exempted.end());
-    std::sort(result.interfaces.begin(), result.interfaces.end());
+    sort(result.relays);
+    sort(result.exempted);
+    sort(result.interfaces);
     return result;
 }
 
