@@ -17,9 +17,8 @@ namespace {
 constexpr int most_restarts = 3;
 /// Half of what read_delta() goes back for ends.
 constexpr Seconds longest_rest{1800};
-
-/// Whether the kernel refused because the table isn't what we took it for, or may have taken what we don't know of.
-bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code != EMSGSIZE; }
+/// Bytes of confirmed openings for which a thread is worth it.
+constexpr size_t long_lines = size_t{1} << 20;
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
@@ -39,33 +38,33 @@ std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
     }
 }
 
-/// What was confirmed together with the revisions that `last` does not know.
-Widening unconfirmed(Database& database, Widening asked, Revision last) {
-    if (asked.empty()) return asked;
-    return without(asked, parse_widening(confirmed_openings(database, last)));
+/// What was confirmed together with the revisions that `last` does not know; a million lines are parsed in a thread.
+std::future<Widening> confirmed_since(Database& database, Revision last) {
+    std::string lines = confirmed_openings(database, last);
+    const auto launch = lines.size() > long_lines ? std::launch::async | std::launch::deferred : std::launch::deferred;
+    return std::async(launch, [lines = std::move(lines)] { return parse_widening(lines); });
 }
 
-Widening withheld_part(Guard& guard, Database& database, const Fence& before, Revision revision, const Fence& desired,
+Widening withheld_part(Guard& guard, std::future<Widening> confirmed, const Fence& before, const Fence& desired,
                        Instant now) {
-    return guard.judge(space_of(before), unconfirmed(database, widening(before, desired, now), revision), now);
+    Widening asked = widening(before, desired, now);
+    if (!asked.empty()) asked = without(asked, confirmed.get());
+    return guard.judge(space_of(before), asked, now);
 }
 
-/// Relays and pools alone.
+/// Relays, pools and interfaces alone.
 Fence border_part(const Fence& fence) {
     Fence part;
-    for (const char* const name : {"relay4", "relay6", "pool4", "pool6"}) {
+    for (const char* const name : {"relay4", "relay6", "pool4", "pool6", "subscriber"}) {
         if (const auto set = fence.sets.find(name); set != fence.sets.end()) part.sets.insert(*set);
     }
     return part;
 }
 
-/// Whether it changes relays or pools.
-bool moves_border(const Transaction& transaction) {
-    return std::any_of(transaction.operations.begin(), transaction.operations.end(), [](const Operation& operation) {
-        const auto* add = std::get_if<AddElements>(&operation);
-        const auto* remove = std::get_if<DeleteElements>(&operation);
-        return (add && !parse_exempt_set_name(add->set)) || (remove && !parse_exempt_set_name(remove->set));
-    });
+size_t exemptions_in(const Fence& fence) {
+    size_t sum = 0;
+    for (const auto& [name, set] : fence.sets) sum += parse_exempt_set_name(name) ? set.elements.size() : 0;
+    return sum;
 }
 
 }  // namespace
@@ -96,7 +95,7 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     plan.desired = compile(std::move(policy), border, plan.actual);
     if (last)
         withhold(plan.desired, last->fence,
-                 withheld_part(guard, database, last->fence, last->revision, plan.desired, now));
+                 withheld_part(guard, confirmed_since(database, last->revision), last->fence, plan.desired, now));
     plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
@@ -107,18 +106,29 @@ void Enforcement::set_border(Border border) {
     compare_all_ = true;
 }
 
-void Enforcement::take(const Fence& expected, Comparison comparison) {
+void Enforcement::take(Fence expected, Comparison comparison) {
     compare_all_ = true;
     kernel_.take();
     kernel_.listen();
     generation_ = kernel_.generation();
-    applied_ = kernel_.read(expected, comparison);
+    applied_ = kernel_.read(std::move(expected), comparison);
     dead_.clear();
     sweep_ = comparison == Comparison::numbers ? std::optional(Position{}) : std::nullopt;
     asks_first_ = false;
     touched_ = {};
     space_.reset();
     refresh_next_end();
+    if (note_take_) note_take_();
+}
+
+bool Enforcement::take(InForce last) {
+    const Fence border = border_part(last.fence);
+    const size_t exemptions = exemptions_in(last.fence);
+    take(std::move(last.fence), Comparison::numbers);
+    if (!same_record(border, border_part(applied_)) || exemptions_in(applied_) != exemptions) return false;
+    revision_ = last.revision;
+    mark_ = std::move(last.mark);
+    return true;
 }
 
 bool Enforcement::resume(const InForce& last, Instant now) {
@@ -195,10 +205,11 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
+    auto confirmed = confirmed_since(database, last_ ? last_->revision : revision_.value_or(revision));
     Fence desired = compile(std::move(policy), border_, applied_);
-    hold_back(database, desired, now);
     while (asks_first_ && sweeping()) ask(desired, now);
-    pass = replace_sets(desired, now);
+    pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile
+    hold_back(std::move(confirmed), desired, now);
     adopt_ends(applied_, desired, now);
     const Pass rest = bring_to(std::move(desired), now);
     pass.changes += rest.changes;
@@ -256,14 +267,13 @@ bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant
     }
     if (asked.empty()) return true;
     if (!space_) space_ = space_of(applied_);
-    return guard_.judge(*space_, unconfirmed(database, std::move(asked), *revision_), now).empty();
+    return guard_.judge(*space_, without(asked, confirmed_since(database, *revision_).get()), now).empty();
 }
 
-void Enforcement::hold_back(Database& database, Fence& desired, Instant now) {
+void Enforcement::hold_back(std::future<Widening> confirmed, Fence& desired, Instant now) {
     if (!last_ && !revision_) return;  // a router that never had a fence
     const Fence& before = last_ ? last_->fence : applied_;
-    withhold(desired, before,
-             withheld_part(guard_, database, before, last_ ? last_->revision : *revision_, desired, now));
+    withhold(desired, before, withheld_part(guard_, std::move(confirmed), before, desired, now));
 }
 
 void Enforcement::note_revision(Database& database, Revision revision, Instant now) {
@@ -289,61 +299,6 @@ Policy Enforcement::overview(const PolicyDelta& delta) const {
     if (delta.relays) policy.relays = *delta.relays;
     if (delta.pools) policy.pools = *delta.pools;
     return policy;
-}
-
-Pass Enforcement::commit(Changes changes, bool noted) {
-    Pass pass;
-    pass.changes = changes.size();
-    for (Transaction& transaction : changes.transactions) {
-        send(transaction);
-        if (noted && note_) note_(transaction);
-        if (moves_border(transaction)) space_.reset();
-        perform(applied_, transaction);
-        note_ends(transaction);
-        ++pass.transactions;
-        transaction = {};
-    }
-    return pass;
-}
-
-/// Where others can write to the table, the kernel refuses what was worked out before they did. What they did
-/// elsewhere is no reason to; and what narrows goes in any case.
-void Enforcement::send(const Transaction& transaction) {
-    for (int attempt = 0;; ++attempt) {
-        const bool checked = !kernel_.owned() &&
-                             !(attempt > 0 && narrows(transaction) && (!touched_.nothing() || attempt > most_restarts));
-        const uint32_t before = kernel_.generation();
-        try {
-            if (!kernel_.commit(transaction, checked ? std::optional(generation_) : std::nullopt)) return;
-        } catch (const KernelError& error) {
-            if (error.code == ERESTART) {
-                touched_ = hear();
-                if (narrows(transaction) || (touched_.nothing() && attempt < most_restarts)) continue;
-                throw;
-            }
-            compare_all_ = true;
-            if (may_be_astray(error.code)) touched_.everything = true;
-            throw;
-        }
-        if (checked && kernel_.generation() != generation_) ++generation_;
-        if (!checked) account_for(before);
-        return;
-    }
-}
-
-/// An unchecked commit of ours since the kernel's number `before`. Where somebody else committed around it, generation_
-/// is left behind, and verify() looks closer.
-void Enforcement::account_for(uint32_t before) {
-    const uint32_t after = kernel_.generation();
-    if (before == generation_ && after - before <= 1) generation_ = after;
-}
-
-void Enforcement::note_ends(const Transaction& transaction) {
-    for (const Operation& operation : transaction.operations) {
-        const auto* added = std::get_if<AddElements>(&operation);
-        if (!added) continue;
-        for (const auto& [key, held] : added->elements) next_end_ = std::min(next_end_, held.until);
-    }
 }
 
 void Enforcement::refresh_next_end() {

@@ -6,10 +6,12 @@
 //   enforcement.take();                                   // adopt or create the table, read what is there
 //   Pass pass = enforcement.follow(database, now());      // whatever changed since
 //
-// Threads: none. Performance: follow() costs what changed; verify() is one system call while nobody else commits, and
-// costs what somebody else changed when he does; sweep() 1 us for each exemption that it looks at.
+// Threads: none that outlives a call. Performance: follow() costs what changed; verify() is one system call while
+// nobody else commits, and costs what somebody else changed when he does; sweep() 1 us for each exemption that it looks
+// at.
 
 #include <functional>
+#include <future>
 #include <optional>
 
 #include "controller/culprits.hpp"
@@ -59,8 +61,10 @@ public:
     Enforcement(Kernel& kernel, Border border, Guard guard = Guard({}))
         : kernel_(kernel), border_(std::move(border)), guard_(std::move(guard)) {}
 
-    /// Is called with each transaction that the kernel took.
+    /// Is called with each transaction that the kernel took, when applied() has it.
     void on_commit(std::function<void(const Transaction&)> note) { note_ = std::move(note); }
+    /// Is called when the table was read anew: what was noted before need not add up to applied().
+    void on_take(std::function<void()> note) { note_take_ = std::move(note); }
 
     /// What the guard measures the first follow() against; without it that one is not guarded.
     void measure_against(InForce last) { last_ = std::move(last); }
@@ -87,7 +91,10 @@ public:
 
     /// Adopts or creates the table and reads it; `expected` is what it probably holds (Kernel::read). What is compared
     /// by numbers alone is swept through from then on. Throws KernelError.
-    void take(const Fence& expected = {}, Comparison = Comparison::keys);
+    void take(Fence expected = {}, Comparison = Comparison::keys);
+    /// The same by numbers alone, and the guard measures the first follow() against `last`. False: the kernel holds
+    /// something else, so that `last` is no longer known; it has to be told again, by measure_against().
+    bool take(InForce last);
 
     /// What take() compared by numbers alone is asked for one by one before the first follow() writes, as far as it
     /// stays: what goes in any case is only counted, afterwards.
@@ -141,7 +148,7 @@ public:
 
 private:
     bool harmless(Database&, const PolicyDelta&, Instant now);
-    void hold_back(Database&, Fence& desired, Instant now);
+    void hold_back(std::future<Widening> confirmed, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now, PolicyReading*);
@@ -176,6 +183,7 @@ private:
     Border border_;
     Guard guard_;
     std::function<void(const Transaction&)> note_;
+    std::function<void()> note_take_;
     std::optional<FencedSpace> space_;  ///< of applied_, when it is known
     std::optional<InForce> last_;       ///< until the first pass that ended well
     Fence applied_;                     ///< what the kernel holds, as far as we wrote or read it

@@ -103,9 +103,13 @@ std::unique_ptr<RouterLock> try_lock(Invocation& run) {
 
 // The last good fence of this router, with its guard.
 struct Before {
-    std::optional<InForce> last;
+    std::optional<Snapshot> last;
     Guard guard;
-    Comparison comparison = Comparison::keys;
+
+    InForce in_force() {
+        if (!last) throw SnapshotError("the last good fence went away while it was read; apply again");
+        return {std::move(last->fence), last->revision, std::move(last->mark)};
+    }
 };
 
 Before read_before(Invocation& run, Instant time) {
@@ -113,10 +117,8 @@ Before read_before(Invocation& run, Instant time) {
     const bool sure = read_clock().synchronised;
     auto snapshot = read_last_good(run.configuration().state_directory, time, complaints, sure);
     for (const std::string& complaint : complaints) run.output().warn(complaint);
-    Before before{std::nullopt, Guard(run.configuration().guard, snapshot ? snapshot->openings : Openings())};
-    if (snapshot) before.comparison = comparison_with(*snapshot);
-    if (snapshot) before.last = InForce{std::move(snapshot->fence), snapshot->revision, std::move(snapshot->mark)};
-    return before;
+    const Openings openings = snapshot ? snapshot->openings : Openings();
+    return {std::move(snapshot), Guard(run.configuration().guard, openings)};
 }
 
 // Nothing is withheld, or exit code 4 with the way on.
@@ -134,9 +136,19 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     const auto kernel = open_kernel();
     Before before = read_before(run, now());
     Enforcement enforcement(*kernel, run.configuration().border, std::move(before.guard));
-    enforcement.take(before.last ? before.last->fence : Fence(), before.comparison);
+    LastGood last_good(run.configuration().state_directory);
+    enforcement.on_commit([&](const Transaction& transaction) { last_good.draft(transaction, enforcement.applied()); });
+    enforcement.on_take([&] { last_good.write_anew(); });
+    if (before.last) last_good.replaces(*before.last);
+    if (!before.last) {
+        enforcement.take();
+    } else if (comparison_with(*before.last) == Comparison::keys) {
+        enforcement.take(before.last->fence);
+        enforcement.measure_against(before.in_force());
+    } else if (!enforcement.take(before.in_force())) {
+        enforcement.measure_against(read_before(run, now()).in_force());
+    }
     enforcement.ask_before_writing();
-    if (before.last) enforcement.measure_against(std::move(*before.last));
     Pass pass = enforcement.follow(database, now(), &reading);
     Guard& guard = enforcement.guard();
     if (guard.withheld() && confirmation && guard.confirm(*confirmation, now())) {
@@ -144,7 +156,6 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
         pass = enforcement.follow(database, now());
         pass.changes += earlier;
     }
-    LastGood last_good(run.configuration().state_directory);
     last_good.settle(enforcement.applied(), guard.openings(), pass.revision, enforcement.mark(), now());
     last_good.synchronise();
     print_applied(run, pass.revision, pass.changes);
@@ -202,8 +213,8 @@ Execution plan_command(CLI::App& app) {
         Database& database = run.database();
         const auto kernel = open_kernel();
         Before before = read_before(run, time);
-        const Plan plan =
-            make_plan(database, *kernel, run.configuration().border, before.last, std::move(before.guard), time);
+        const auto last = before.last ? std::optional(before.in_force()) : std::nullopt;
+        const Plan plan = make_plan(database, *kernel, run.configuration().border, last, std::move(before.guard), time);
         say_withheld(run, plan.withheld ? std::optional(sentence(*plan.withheld)) : std::nullopt);
         for (const std::string& doubt : missing_relays(relays(database), pools(database))) run.output().warn(doubt);
         if (has_format->count() > 0) {

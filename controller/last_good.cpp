@@ -126,6 +126,56 @@ std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, I
     return std::nullopt;
 }
 
+/// A whole file that has no name yet: one record, whose length and digest are known at its end. Throws SnapshotError.
+class LastGood::Draft {
+public:
+    explicit Draft(const std::filesystem::path& directory) : path_(unpublished(directory)) {
+        if (unlink(path_.c_str()) != 0 && errno != ENOENT) fail(path_, "replaced");
+        file_ = std::make_shared<const Descriptor>(
+            open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+        if (file_->number() < 0 || !give_to_owner(file_->number(), directory)) fail(path_, "created");
+        if (!write_all(file_->number(), std::string(snapshot_magic) + record_header(0, std::string(64, '0'))))
+            fail(path_, "written");
+    }
+
+    void add(std::string_view lines) {
+        buffer_ += lines;
+        if (buffer_.size() >= 65536) write_buffer();
+    }
+    /// Of a fence or a transaction.
+    template <typename Recorded>
+    void add_lines_of(const Recorded& recorded) {
+        each_record_line(recorded, [this](std::string_view line) { add(line); });
+    }
+
+    /// The size of the file.
+    size_t finish() {
+        write_buffer();
+        const std::string header = record_header(length_, digest_.text());
+        if (pwrite(file_->number(), header.data(), header.size(), snapshot_magic.size()) !=
+            static_cast<ssize_t>(header.size())) {
+            fail(path_, "written");
+        }
+        return snapshot_magic.size() + header.size() + length_;
+    }
+
+    const std::shared_ptr<const Descriptor>& file() const { return file_; }
+
+private:
+    void write_buffer() {
+        digest_.add(buffer_);
+        length_ += buffer_.size();
+        if (!write_all(file_->number(), buffer_)) fail(path_, "written");
+        buffer_.clear();
+    }
+
+    std::filesystem::path path_;
+    std::shared_ptr<const Descriptor> file_;
+    std::string buffer_;
+    size_t length_ = 0;
+    Digest digest_;
+};
+
 LastGood::LastGood(std::filesystem::path directory) : directory_(std::move(directory)) {
     std::error_code error;
     std::filesystem::create_directories(directory_, error);
@@ -147,6 +197,24 @@ void LastGood::write_record(std::string body, Instant now) {
 void LastGood::append(const Transaction& transaction, Instant now) {
     std::string lines = record_lines(transaction);
     if (!lines.empty()) write_record(std::move(lines), now);
+}
+
+void LastGood::write_anew() {
+    file_.reset();
+    draft_.reset();
+    drafted_ = false;
+}
+
+void LastGood::draft(const Transaction& transaction, const Fence& after) try {
+    if (elements_in(transaction) == 0) return;
+    if (draft_) {
+        draft_->add_lines_of(transaction);
+    } else if (!std::exchange(drafted_, true)) {
+        draft_ = std::make_shared<Draft>(directory_);
+        draft_->add_lines_of(after);
+    }
+} catch (const SnapshotError&) {
+    draft_.reset();
 }
 
 void LastGood::resume(const Snapshot& last) {
@@ -174,8 +242,15 @@ bool LastGood::is_there() const {
 
 void LastGood::settle(const Fence& fence, const Openings& openings, Revision revision, const std::string& mark,
                       Instant now) {
+    drafted_ = false;
+    if (const auto draft = std::exchange(draft_, nullptr)) {
+        publish(*draft, openings, revision, mark, now);
+        return;
+    }
     if (!is_there() || end_ - whole_ > std::max(outgrown, whole_)) {
-        write_whole(fence, openings, revision, mark, now);
+        Draft draft(directory_);
+        draft.add_lines_of(fence);
+        publish(draft, openings, revision, mark, now);
         return;
     }
     std::string lines;
@@ -191,42 +266,15 @@ void LastGood::settle(const Fence& fence, const Openings& openings, Revision rev
     mark_ = mark;
 }
 
-void LastGood::write_whole(const Fence& fence, const Openings& openings, Revision revision, const std::string& mark,
-                           Instant now) {
-    const std::filesystem::path fresh = unpublished(directory_);
-    if (unlink(fresh.c_str()) != 0 && errno != ENOENT) fail(fresh, "replaced");
-    auto file = std::make_shared<const Descriptor>(
-        open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (file->number() < 0 || !give_to_owner(file->number(), directory_)) fail(fresh, "created");
-    Digest digest;
-    size_t length = 0;
-    if (!write_all(file->number(), std::string(snapshot_magic) + record_header(0, std::string(64, '0'))))
-        fail(fresh, "written");
-    std::string buffer;
-    const auto flush = [&] {
-        digest.add(buffer);
-        length += buffer.size();
-        if (!write_all(file->number(), buffer)) fail(fresh, "written");
-        buffer.clear();
-    };
-    const auto add = [&](std::string_view line) {
-        buffer += line;
-        if (buffer.size() >= 65536) flush();
-    };
-    add(fmt::format("at {}\n", to_number(now)));
-    add(revision_line(revision, mark));
-    for (const Opening& opening : openings) add(opening_line(opening));
-    each_record_line(fence, add);
-    flush();
-    const std::string header = record_header(length, digest.text());
-    if (pwrite(file->number(), header.data(), header.size(), snapshot_magic.size()) !=
-        static_cast<ssize_t>(header.size())) {
-        fail(fresh, "written");
-    }
-    over_sound_ = published_ && is_there();
-    file_ = std::move(file);
+void LastGood::publish(Draft& draft, const Openings& openings, Revision revision, const std::string& mark,
+                       Instant now) {
+    draft.add(fmt::format("at {}\n", to_number(now)));
+    draft.add(revision_line(revision, mark));
+    for (const Opening& opening : openings) draft.add(opening_line(opening));
+    whole_ = end_ = draft.finish();
+    over_sound_ = std::exchange(read_sound_, false) || (published_ && is_there());
+    file_ = draft.file();
     published_ = false;
-    whole_ = end_ = snapshot_magic.size() + header.size() + length;
     flushed_ = 0;
     openings_ = openings;
     revision_ = revision;

@@ -9,6 +9,8 @@
 //   file.append(transaction, now());                       // after the kernel took it
 //   file.settle(fence, openings, revision, mark, now());   // after a pass
 //   file.synchronise();                                    // waits for the disk, as flush()->run() does elsewhere
+//
+// Who makes it anew in any case has it drafted beside the kernel's work: draft() instead of append().
 
 #include <filesystem>
 #include <memory>
@@ -59,12 +61,20 @@ public:
     /// next flush covers it, as who wrote it may have ended before the disk had it.
     void resume(const Snapshot& last);
 
-    /// The next settle() writes everything.
-    void write_anew() { file_.reset(); }
+    /// The file whose place the next one takes was read just now.
+    void replaces(const Snapshot& last) { read_sound_ = last.resumable; }
+
+    /// The next settle() writes everything, whatever was noted or drafted.
+    void write_anew();
 
     /// Notes a transaction that the kernel took, until a flush in memory only. Never throws: what could not be written
     /// makes settle() write everything.
     void append(const Transaction&, Instant now);
+
+    /// Notes a transaction that led to the fence `after`, for a new file that settle() completes. The first one that
+    /// does something to elements has all of `after` written. Never throws: where it can't be written, settle() says
+    /// so.
+    void draft(const Transaction&, const Fence& after);
 
     /// After a pass: the file holds `fence` and `openings`, as of `revision` and its mark (Snapshot::mark), and after a
     /// flush the disk does. Not while a flush that publishes runs. Throws SnapshotError; then the next call tries
@@ -87,15 +97,19 @@ public:
     static bool remove(const std::filesystem::path& directory);
 
 private:
-    void write_whole(const Fence&, const Openings&, Revision, const std::string& mark, Instant now);
+    class Draft;
+    void publish(Draft&, const Openings&, Revision, const std::string& mark, Instant now);
     bool is_there() const;  ///< what is appended to has its name still
     void write_record(std::string body, Instant now);
 
     std::filesystem::path directory_;
+    std::shared_ptr<Draft> draft_;            ///< of the next whole file
+    bool drafted_ = false;                    ///< since the last settle(); without draft_: in vain
     std::shared_ptr<const Descriptor> file_;  ///< that records are appended to; null: it has to be written whole first
     bool published_ = false;                  ///< it has its name
     size_t whole_ = 0, end_ = 0;              ///< bytes of the whole fence, and of all
     size_t flushed_ = 0;                      ///< bytes that are on disk
+    bool read_sound_ = false;                 ///< the file with the name is known to be undamaged
     bool over_sound_ = false;                 ///< Flush::over_sound_
     Openings openings_;                       ///< as they stand in the file
     Revision revision_ = -1;

@@ -13,7 +13,7 @@ namespace smtpfence {
 
 namespace {
 
-/// Exempt customers that are read at once: 10 ms.
+/// Customers that are read at once: 5 ms.
 constexpr int64_t page = 5000;
 
 }  // namespace
@@ -79,11 +79,8 @@ void PolicyReading::read_rights_from(From from, Database& session, std::deque<Ri
         lock.unlock();
         more = read_rights(session, time_, left, from, page, rights);
         lock.lock();
-        if (from == From::first) {
-            left_.after = std::move(left.after);
-        } else {
-            left_.before = std::move(left.before);
-        }
+        left_.after = std::max(left_.after, left.after);
+        if (left.before && (!left_.before || *left.before < *left_.before)) left_.before = std::move(left.before);
     }
 }
 

@@ -246,6 +246,7 @@ void Enforcement::ask(const Fence& desired, Instant now) {
         if (held[i]) {
             set.elements[staying[i]] = *held[i];
         } else {
+            if (revision_ && !last_) last_ = InForce{applied_, *revision_, mark_};  // what the kernel was taken for
             const auto gone = set.elements.find(staying[i]);
             if (gone->second.until - now <= ending) set.ended.insert(*gone);
             set.elements.erase(gone);

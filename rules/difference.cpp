@@ -139,12 +139,18 @@ std::vector<Operation> leftovers(const Fence& actual, const Fence& desired) {
     return rules;
 }
 
-size_t weight(const Operation& operation) {
+size_t elements_in(const Operation& operation) {
     if (const auto* add = std::get_if<AddElements>(&operation)) return add->elements.size();
     if (const auto* remove = std::get_if<DeleteElements>(&operation)) return remove->elements.size();
-    if (const auto* gone = std::get_if<DeleteSet>(&operation)) return 1 + gone->ended.size();
+    const auto* gone = std::get_if<DeleteSet>(&operation);
+    return gone ? gone->ended.size() : 0;
+}
+
+size_t weight(const Operation& operation) {
     if (const auto* replace = std::get_if<ReplaceRules>(&operation)) return std::max<size_t>(1, replace->rules.size());
-    return 1;
+    const bool elements_alone =
+        std::holds_alternative<AddElements>(operation) || std::holds_alternative<DeleteElements>(operation);
+    return elements_in(operation) + (elements_alone ? 0 : 1);
 }
 
 /// nullopt: there is no set for a new right, or it would be too full.
@@ -223,6 +229,12 @@ std::vector<Operation> border_changes(const Fence& applied, const PolicyDelta& d
 }
 
 }  // namespace
+
+size_t elements_in(const Transaction& transaction) {
+    size_t sum = 0;
+    for (const Operation& operation : transaction.operations) sum += elements_in(operation);
+    return sum;
+}
 
 size_t Changes::size() const {
     size_t sum = 0;

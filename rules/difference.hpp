@@ -64,6 +64,9 @@ struct Transaction {
     std::vector<Operation> operations;  ///< in this order; all or none
 };
 
+/// How many elements it adds and removes, those of deleted sets included.
+size_t elements_in(const Transaction&);
+
 struct Changes {
     std::vector<Transaction> transactions;
     bool empty() const { return transactions.empty(); }

@@ -1,5 +1,7 @@
 #include "rules/fence_record.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -38,7 +40,11 @@ void append_key(std::string& to, char sign, const Kind& kind, const Key& key) {
     to += sign;
     to += kind.word;
     to += ' ';
-    to += kind.key == KeyKind::interface ? text(key, kind.key) : to_prefix(key, kind.key).text();
+    if (kind.key == KeyKind::interface) {
+        to += text(key, kind.key);
+    } else {
+        to_prefix(key, kind.key).append_text(to);
+    }
 }
 
 void append_added(std::string& to, const Kind& kind, const Key& key, const Held& held) {
@@ -48,7 +54,7 @@ void append_added(std::string& to, const Kind& kind, const Key& key, const Held&
         to += word(*held.action);
     } else if (kind.word == "exempt") {
         to += ' ';
-        to += held.until == never ? std::string("never") : std::to_string(to_number(held.until));
+        to += held.until == never ? std::string_view("never") : fmt::format_int(to_number(held.until)).c_str();
     }
     to += '\n';
 }
@@ -56,12 +62,6 @@ void append_added(std::string& to, const Kind& kind, const Key& key, const Held&
 void append_removed(std::string& to, const Kind& kind, const Key& key) {
     append_key(to, '-', kind, key);
     to += '\n';
-}
-
-void append_removed(std::string& to, const std::string& set, const ElementList& elements) {
-    const Kind kind = kind_of(set);
-    if (kind.word.empty()) return;  // a leftover that was never ours
-    for (const auto& element : elements) append_removed(to, kind, element.first);
 }
 
 /// The next word of a line, taken off it.
@@ -95,7 +95,7 @@ std::string border_set(std::string_view kind, const Prefix& prefix) {
 
 }  // namespace
 
-void each_record_line(const Fence& fence, const std::function<void(std::string_view)>& lines) {
+void each_record_line(const Fence& fence, const RecordLines& lines) {
     std::string words;
     for (const auto& [name, set] : fence.sets) {
         const Kind kind = kind_of(name);
@@ -114,19 +114,37 @@ void each_record_line(const Fence& fence, const std::function<void(std::string_v
     }
 }
 
-std::string record_lines(const Transaction& transaction) {
-    std::string lines;
+void each_record_line(const Transaction& transaction, const RecordLines& lines) {
+    std::string words;
+    const auto removed = [&](const std::string& set, const ElementList& elements) {
+        const Kind kind = kind_of(set);
+        if (kind.word.empty()) return;  // a leftover that was never ours
+        for (const auto& element : elements) {
+            words.clear();
+            append_removed(words, kind, element.first);
+            lines(words);
+        }
+    };
     for (const Operation& operation : transaction.operations) {
         if (const auto* add = std::get_if<AddElements>(&operation)) {
             const Kind kind = kind_of(add->set);
-            for (const auto& [key, held] : add->elements) append_added(lines, kind, key, held);
+            for (const auto& [key, held] : add->elements) {
+                words.clear();
+                append_added(words, kind, key, held);
+                lines(words);
+            }
         } else if (const auto* remove = std::get_if<DeleteElements>(&operation)) {
-            append_removed(lines, remove->set, remove->elements);
+            removed(remove->set, remove->elements);
         } else if (const auto* gone = std::get_if<DeleteSet>(&operation)) {
-            append_removed(lines, gone->name, gone->ended);
+            removed(gone->name, gone->ended);
         }
     }
-    return lines;
+}
+
+std::string record_lines(const Transaction& transaction) {
+    std::string all;
+    each_record_line(transaction, [&](std::string_view line) { all += line; });
+    return all;
 }
 
 bool same_record(const Fence& a, const Fence& b) {

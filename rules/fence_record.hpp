@@ -16,10 +16,13 @@
 
 namespace smtpfence {
 
-/// One line (with its end) for each element of the fence, two for what ended by itself and may still be counted.
-void each_record_line(const Fence&, const std::function<void(std::string_view)>& lines);
+using RecordLines = std::function<void(std::string_view)>;
 
-/// The lines of what a transaction does to elements; empty when it does nothing to them.
+/// One line (with its end) for each element of the fence, two for what ended by itself and may still be counted.
+void each_record_line(const Fence&, const RecordLines&);
+
+/// The lines of what a transaction does to elements; none when it does nothing to them.
+void each_record_line(const Transaction&, const RecordLines&);
 std::string record_lines(const Transaction&);
 
 /// Whether their lines are the same, in whatever sets they stand; ends to 2 s, as a kernel counts them.

@@ -16,15 +16,6 @@ namespace {
 /// With more elements in one commit than these, being heard costs more than it tells.
 constexpr size_t most_heard = 1000;
 
-size_t elements_in(const Transaction& transaction) {
-    size_t count = 0;
-    for (const Operation& operation : transaction.operations) {
-        if (const auto* add = std::get_if<AddElements>(&operation)) count += add->elements.size();
-        if (const auto* remove = std::get_if<DeleteElements>(&operation)) count += remove->elements.size();
-    }
-    return count;
-}
-
 /// Deleted by a transaction on a kernel that has no message for "delete, if it is there".
 void drop_element(Transaction& transaction, size_t operation, size_t element) {
     auto& elements = std::get<DeleteElements>(transaction.operations[operation]).elements;

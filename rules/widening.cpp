@@ -73,6 +73,7 @@ std::vector<Prefix> newly_exempt(const Fence& before, const Fence& after, const 
         const auto known_in = exempt_set_of(before, to_prefix(set.elements.begin()->first, set.shape.key));
         const Elements& known = set_of(before, known_in.value_or("")).elements;
         auto at = known.begin();
+        prefixes.reserve(prefixes.size() + set.elements.size() - std::min(set.elements.size(), known.size()));
         for (const auto& element : set.elements) {
             while (at != known.end() && at->first < element.first) ++at;
             const bool was = at != known.end() && at->first == element.first && at->second.until > now;

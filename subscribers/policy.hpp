@@ -61,14 +61,14 @@ inline constexpr auto by_prefix = [](const Right& a, const Right& b) { return a.
 /// All of them, as in Policy; not a view of its own: also within a Reading or a Change.
 std::deque<Right> read_rights(Database&, Instant now);
 
-/// The exempt customers whose rights are still to be read: those with ids between these two.
+/// The customers whose rights are still to be read: those with ids between these two.
 struct CustomersLeft {
     std::string after;
     std::optional<std::string> before;  ///< nullopt: to the last one
 };
 enum class From { first, last };
-/// Appends what the next `customers` exempt ones on that side of `left` hold, in no order, and takes them from `left`.
-/// False: nobody was left. Not a view of its own.
+/// Appends what the next `customers` that were ever exempt on that side of `left` hold now, in no order, and takes them
+/// from `left`. False: nobody is left. Not a view of its own.
 bool read_rights(Database&, Instant now, CustomersLeft& left, From, int64_t customers, std::deque<Right>&);
 
 /// When the next right ends by itself after `now`, or a little earlier: it looks at no more than 1,000 assignments.

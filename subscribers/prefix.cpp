@@ -137,12 +137,21 @@ bool Prefix::contains(const Prefix& other) const {
 Prefix Prefix::widened(uint8_t length) const { return {family_, address_, length}; }
 
 std::string Prefix::text() const {
+    std::string result;
+    append_text(result);
+    return result;
+}
+
+void Prefix::append_text(std::string& to) const {
     // inet_ntop(3) takes three times as long for IPv4, and a million rights are written at once.
-    if (family_ == Family::v4)
-        return fmt::format(FMT_COMPILE("{}.{}.{}.{}/{}"), address_[0], address_[1], address_[2], address_[3], length_);
+    if (family_ == Family::v4) {
+        fmt::format_to(std::back_inserter(to), FMT_COMPILE("{}.{}.{}.{}/{}"), address_[0], address_[1], address_[2],
+                       address_[3], length_);
+        return;
+    }
     char host[INET6_ADDRSTRLEN];
     inet_ntop(AF_INET6, address_.data(), host, sizeof host);
-    return fmt::format("{}/{}", host, length_);
+    fmt::format_to(std::back_inserter(to), FMT_COMPILE("{}/{}"), static_cast<const char*>(host), length_);
 }
 
 std::string Prefix::short_text() const {

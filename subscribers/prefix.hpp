@@ -63,6 +63,7 @@ public:
 
     /// Canonical text (RFC 5952), always with the length.
     std::string text() const;
+    void append_text(std::string& to) const;
     /// As text(), but a single address without its length.
     std::string short_text() const;
 

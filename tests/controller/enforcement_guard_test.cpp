@@ -138,6 +138,30 @@ TEST_CASE("enforcement: a first pass that is refused leaves the guard what it me
     CHECK(fresh.guard().withheld());
 }
 
+TEST_CASE("enforcement: the guard measures what it would if most of a large set had not ended before") {
+    CrowdedRouter router;
+    committed(*router.database, [](Change& change) {
+        assign(change, "c3", "100.64.128.0/17"_p, {}, false);
+        remove_pool(change, "2001:db8:100::/40"_p);
+    });
+    router.grant("c3");
+    const InForce last{router.enforcement.applied(), 1, ""};
+    const Plan plan = make_plan(*router.database, router.kernel, {}, last, Guard({}), now());
+    REQUIRE(plan.withheld);
+    Enforcement again(router.kernel, {});
+    again.replace_sets_from(500);
+    again.take();
+    again.measure_against(last);
+    again.follow(*router.database, now());
+    CHECK(router.ended_at_once() == 999);
+    REQUIRE(again.guard().withheld());
+    CHECK(text(again.guard().withheld()->widening) == "release 2001:db8:100::/40\nexempt 100.64.128.0/17\n");
+    CHECK(again.guard().withheld()->digest == plan.withheld->digest);
+    CHECK(router.exempt("100.64.3.7"));
+    CHECK_FALSE(is_exempt(again.applied(), "100.64.128.0/17"_p, now()));
+    CHECK(again.applied() == router.kernel.read());
+}
+
 TEST_CASE("enforcement: a plan shows what would be withheld, and changes nothing") {
     Guarded router;
     router.remove("100.64.0.0/16"_p);

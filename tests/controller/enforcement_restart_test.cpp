@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "controller/followed_router.hpp"
+#include "rules/fence_record.hpp"
 
 using namespace smtpfence;
 
@@ -195,6 +196,46 @@ TEST_CASE("enforcement: before the first pass writes, what stays is asked for, a
     CHECK(router.exempt("100.64.3.7") == (asked > 0));
     CHECK_FALSE(router.exempt("100.64.8.8"));
     CHECK((router.kernel.commits.size() == before) == (asked > 0 && !exchanged));
+}
+
+TEST_CASE("enforcement: where the kernel holds the last good fence, that is what the guard measures against") {
+    Restarted router;
+    committed(*router.database, [](Change& change) { remove_pool(change, "100.64.0.0/16"_p); });
+    bool held = true;
+    SECTION("nothing else happened") {}
+    SECTION("exemptions were exchanged, one for one") {
+        router.kernel.meddle([](Fence& table) {
+            auto& elements = table.sets.at("exempt4_32").elements;
+            elements.clear();
+            elements.emplace(to_key("100.64.8.8"_p), Held{});
+        });
+        router.kernel.deafen();
+    }
+    SECTION("an exemption is missing") {
+        router.kernel.lose("exempt4_32", to_key("100.64.3.7"_p));
+        held = false;
+    }
+    SECTION("a pool is missing") {
+        router.kernel.lose("pool4", to_key("100.64.0.0/16"_p));
+        held = false;
+    }
+    SECTION("a relay is missing") {
+        router.kernel.lose("relay4", to_key("203.0.113.10"_p));
+        held = false;
+    }
+    SECTION("all is missing") {
+        router.kernel.remove();
+        held = false;
+    }
+    REQUIRE(router.again.take(InForce(router.last)) == held);
+    if (!held) router.again.measure_against(router.last);
+    router.again.ask_before_writing();
+    router.again.follow(*router.database, now());
+    REQUIRE(router.again.guard().withheld());
+    CHECK(text(router.again.guard().withheld()->widening) == "release 100.64.0.0/16\n");
+    CHECK(router.again.guard().openings().empty());  // what was put back opened nothing
+    const Fence table = router.kernel.read();
+    CHECK(same_record(table, router.last.fence));
 }
 
 TEST_CASE("enforcement: a policy that was read before is brought up to what changed since") {

@@ -160,22 +160,6 @@ TEST_CASE("enforcement: a revocation doesn't wait for a set that the kernel has 
     CHECK(router.differences() == 0);
 }
 
-namespace {
-
-/// In force: 1,000 exemptions, one of which the database knows, beside one that isn't in force yet.
-struct CrowdedRouter : Router {
-    CrowdedRouter() {
-        committed(*database, [](Change& change) { assign(change, "c2", "100.127.0.9"_p, {}, false); });
-        grant("c1");
-        grant("c2");
-        enforcement.replace_sets_from(500);
-        enforcement.take();
-        enforcement.restore(compile(many_rights(1000, now()), {}, {}), now());
-    }
-};
-
-}  // namespace
-
 TEST_CASE("enforcement: most of a large set ends with it, whatever the kernel refuses on the way") {
     CrowdedRouter router;
     size_t ended_at_once = 0;

@@ -3,6 +3,7 @@
 
 #include "controller/enforcement.hpp"
 #include "rules/model_kernel.hpp"
+#include "rules/scenario.hpp"
 #include "subscribers/scratch.hpp"
 
 namespace smtpfence {
@@ -60,6 +61,18 @@ struct ExemptRouter : Router {
         enforcement.take();
         grant("c1");
         follow();
+    }
+};
+
+/// In force: 1,000 exemptions, one of which the database knows, beside one that isn't in force yet.
+struct CrowdedRouter : Router {
+    CrowdedRouter() {
+        committed(*database, [](Change& change) { assign(change, "c2", "100.127.0.9"_p, {}, false); });
+        grant("c1");
+        grant("c2");
+        enforcement.replace_sets_from(500);
+        enforcement.take();
+        enforcement.restore(compile(many_rights(1000, now()), {}, {}), now());
     }
 };
 

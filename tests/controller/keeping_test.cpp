@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include "controller/followed_router.hpp"
+#include "rules/fence_record.hpp"
 
 using namespace smtpfence;
 using namespace std::chrono_literals;
@@ -23,6 +24,7 @@ struct KeptRouter : Router {
     KeptRouter() {
         enforcement.take();
         enforcement.on_commit([this](const Transaction& transaction) { keeping.note(transaction, now()); });
+        enforcement.on_take([this] { keeping.write_anew(); });
         follow_and_note();
     }
     Revision follow_and_note() {
@@ -114,6 +116,20 @@ TEST_CASE("keeping: a grant is reportable at once, a revocation when it is on di
     router.flushed();
     CHECK(router.reportable() == 7);
     CHECK(router.read()->revision == 7);
+}
+
+TEST_CASE("keeping: what somebody else took and the database took too is not kept") {
+    KeptRouter router;
+    router.grant("c1");
+    router.follow_and_note();
+    router.keeping.finish(router.enforcement, now(), morning);
+    REQUIRE(router.read()->fence.sets.at("exempt4_32").elements.size() == 1);
+    router.kernel.meddle([](Fence& table) { table.sets.at("exempt4_32").elements.clear(); });
+    router.revoke("c1");
+    router.enforcement.compare_all();
+    router.follow_and_note();
+    router.keeping.finish(router.enforcement, now(), morning);
+    CHECK(same_record(router.read()->fence, router.kernel.read()));
 }
 
 TEST_CASE("keeping: a disk that refuses is trouble until it takes the fence, what was taken isn't reported before") {

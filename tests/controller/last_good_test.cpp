@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 
+#include "rules/fence_record.hpp"
 #include "rules/scenario.hpp"
 #include "subscribers/error.hpp"
 #include "subscribers/scratch.hpp"
@@ -305,6 +306,102 @@ TEST_CASE("last_good: a whole file takes its name when the disk has it, with wha
     file.succeeded(*second);
     CHECK_FALSE(file.flush());
     CHECK_FALSE(exempt(*state.read(), "100.64.7.8"));
+}
+
+TEST_CASE("last_good: what was drafted transaction by transaction is the whole file") {
+    State state;
+    LastGood file(state.directory);
+    Fence fence = small_fence();
+    const auto draft = [&](const Transaction& transaction) {
+        perform(fence, transaction);
+        file.draft(transaction, fence);
+    };
+    draft({{ReplaceRules{"outbound", {}}}});
+    CHECK_FALSE(fs::exists(state.directory / "fence.new"));  // not begun before elements come and go
+    bool anew = false;
+    SECTION("but for what was noted before the table was read anew") {
+        draft(taking("100.64.7.8"));
+        fence = small_fence();
+        file.write_anew();
+        anew = true;
+    }
+    draft(taking("100.64.7.7"));
+    draft(giving("100.64.1.1"));
+    draft(giving("100.64.1.2"));
+    draft(taking("100.64.1.2"));
+    const Openings openings{{settled, Opening::Kind::exempt, Family::v4, 12.5}};
+    file.settle({}, openings, 7, "abc", settled);
+    CHECK_FALSE(state.read());
+    file.synchronise();
+    const Snapshot drafted = state.read().value();
+    CHECK(same_record(drafted.fence, fence));
+    CHECK(exempt(drafted, "100.64.7.8") == anew);
+    CHECK(drafted.openings == openings);
+    CHECK(drafted.revision == 7);
+    CHECK(drafted.mark == "abc");
+    CHECK(drafted.resumable);
+
+    file.append(taking("100.64.1.1"), settled);
+    CHECK_FALSE(exempt(*state.read(), "100.64.1.1"));
+    file.settle(fence, openings, 8, "", settled);
+    CHECK(state.read()->revision == 8);
+    CHECK(state.complaints.empty());
+    draft(giving("100.64.1.3"));
+    file.settle({}, {}, 9, "", settled);
+    file.synchronise();
+    CHECK(same_record(state.read()->fence, fence));
+    CHECK(fs::exists(state.before));
+}
+
+TEST_CASE("last_good: a draft that can't be written is the next settling's trouble") {
+    State state;
+    keep_in(state.directory, small_fence(), 7);
+    const fs::path in_the_way = state.directory / "fence.new";
+    fs::create_directories(in_the_way);
+    LastGood file(state.directory);
+    file.draft(taking("100.64.7.7"), small_fence());
+    CHECK_THROWS_AS(file.settle(small_fence(), {}, 8, "", settled), SnapshotError);
+    CHECK(state.read()->revision == 7);
+    fs::remove_all(in_the_way);
+    Fence fence = small_fence();
+    perform(fence, giving("100.64.1.1"));
+    file.settle(fence, {}, 8, "", settled);
+    file.synchronise();
+    CHECK(state.read()->revision == 8);
+    CHECK(exempt(*state.read(), "100.64.1.1"));
+}
+
+TEST_CASE("last_good: a draft that failed on its way is not begun again by what follows") {
+    State state;
+    const fs::path in_the_way = state.directory / "fence.new";
+    LastGood file(state.directory);
+    fs::create_directories(in_the_way);
+    file.draft(giving("100.64.1.1"), small_fence());
+    fs::remove_all(in_the_way);
+    file.draft(giving("100.64.1.1"), small_fence());
+    CHECK_FALSE(fs::exists(in_the_way));
+    file.settle(small_fence(), {}, 8, "", settled);
+    file.synchronise();
+    CHECK(same_record(state.read()->fence, small_fence()));
+}
+
+TEST_CASE("last_good: a sound file that was read is kept beside the next one, a damaged one is not") {
+    State state;
+    keep_in(state.directory, small_fence(), 6);
+    keep_in(state.directory, small_fence(), 7);
+    bool sound = true;
+    SECTION("sound") {}
+    SECTION("damaged") {
+        write_bytes(state.file, "damaged" + bytes_of(state.file));
+        sound = false;
+    }
+    const Snapshot last = state.read().value();
+    LastGood file(state.directory);
+    file.replaces(last);
+    file.settle(small_fence(), {}, 8, "", settled);
+    file.synchronise();
+    write_bytes(state.file, "");
+    CHECK(state.read()->revision == (sound ? 7 : 6));
 }
 
 TEST_CASE("last_good: a flush that fails has the next pass write everything") {

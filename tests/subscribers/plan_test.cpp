@@ -187,14 +187,25 @@ TEST_CASE("plans: all rights are found by one walk over exemptions, within index
 
 TEST_CASE("plans: a page of rights is found by the customers' ids, from either end") {
     ScratchDatabase scratch;
+    committed(*scratch, [](Change& change) {
+        for (const char* customer : {"c1", "c2", "c3"}) {
+            assign(change, customer, Prefix::parse("100.64.3." + std::string(customer + 1)), {}, false);
+            grant_exemption(change, grant(customer));
+        }
+    });
     Explained database(*scratch);
     const Instant time = now();
     std::deque<Right> rights;
     for (const From from : {From::first, From::last}) {
-        for (CustomersLeft left : {CustomersLeft{"", {}}, CustomersLeft{"c1", "c2"}})
-            CHECK_FALSE(read_rights(database, time, left, from, 10, rights));
+        for (const CustomersLeft& all : {CustomersLeft{"", {}}, CustomersLeft{"", "c4"}}) {
+            CustomersLeft left = all;
+            CHECK(read_rights(database, time, left, from, 2, rights));
+            CHECK_FALSE(read_rights(database, time, left, from, 2, rights));
+            CHECK_FALSE(read_rights(database, time, left = all, from, 10, rights));
+        }
     }
-    CHECK(database.statements() == 4);
+    CHECK(rights.size() == 24);
+    CHECK(database.statements() == 9);  // a page's end with and without a bound, and what it has, for both directions
     CHECK(database.sorts == none);
     CHECK(database.scans == none);
 }

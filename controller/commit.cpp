@@ -1,0 +1,86 @@
+// Enforcement's way into the kernel: transactions, one behind the other.
+
+#include <algorithm>
+#include <cerrno>
+
+#include "controller/enforcement.hpp"
+#include "rules/fence_record.hpp"
+#include "rules/layout.hpp"
+
+namespace smtpfence {
+
+namespace {
+
+/// How often something is worked out anew because others commit all the time.
+constexpr int most_restarts = 3;
+
+/// Whether the kernel refused because the table isn't what we took it for, or may have taken what we don't know of.
+bool may_be_astray(int code) { return code != ENFILE && code != ENOMEM && code != EMSGSIZE; }
+
+/// Whether it changes relays or pools.
+bool moves_border(const Transaction& transaction) {
+    return std::any_of(transaction.operations.begin(), transaction.operations.end(), [](const Operation& operation) {
+        const auto* add = std::get_if<AddElements>(&operation);
+        const auto* remove = std::get_if<DeleteElements>(&operation);
+        return (add && !parse_exempt_set_name(add->set)) || (remove && !parse_exempt_set_name(remove->set));
+    });
+}
+
+}  // namespace
+
+Pass Enforcement::commit(Changes changes, bool noted) {
+    Pass pass;
+    pass.changes = changes.size();
+    for (Transaction& transaction : changes.transactions) {
+        send(transaction);
+        if (moves_border(transaction)) space_.reset();
+        perform(applied_, transaction);
+        note_ends(transaction);
+        if (noted && note_) note_(transaction);
+        ++pass.transactions;
+        transaction = {};
+    }
+    return pass;
+}
+
+/// Where others can write to the table, the kernel refuses what was worked out before they did. What they did
+/// elsewhere is no reason to; and what narrows goes in any case.
+void Enforcement::send(const Transaction& transaction) {
+    for (int attempt = 0;; ++attempt) {
+        const bool checked = !kernel_.owned() &&
+                             !(attempt > 0 && narrows(transaction) && (!touched_.nothing() || attempt > most_restarts));
+        const uint32_t before = kernel_.generation();
+        try {
+            if (!kernel_.commit(transaction, checked ? std::optional(generation_) : std::nullopt)) return;
+        } catch (const KernelError& error) {
+            if (error.code == ERESTART) {
+                touched_ = hear();
+                if (narrows(transaction) || (touched_.nothing() && attempt < most_restarts)) continue;
+                throw;
+            }
+            compare_all_ = true;
+            if (may_be_astray(error.code)) touched_.everything = true;
+            throw;
+        }
+        if (checked && kernel_.generation() != generation_) ++generation_;
+        if (!checked) account_for(before);
+        return;
+    }
+}
+
+/// An unchecked commit of ours since the kernel's number `before`. Where somebody else committed around it, generation_
+/// is left behind, and verify() looks closer.
+void Enforcement::account_for(uint32_t before) {
+    const uint32_t after = kernel_.generation();
+    if (before == generation_ && after - before <= 1) generation_ = after;
+}
+
+void Enforcement::note_ends(const Transaction& transaction) {
+    for (const Operation& operation : transaction.operations) {
+        const auto* added = std::get_if<AddElements>(&operation);
+        if (!added) continue;
+        for (const auto& [key, held] : added->elements) next_end_ = std::min(next_end_, held.until);
+    }
+}
+
+}  // namespace smtpfence
