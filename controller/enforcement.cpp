@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 
 #include "controller/digest.hpp"
 #include "rules/fence_record.hpp"
@@ -61,10 +62,14 @@ Fence border_part(const Fence& fence) {
     return part;
 }
 
-size_t exemptions_in(const Fence& fence) {
-    size_t sum = 0;
-    for (const auto& [name, set] : fence.sets) sum += parse_exempt_set_name(name) ? set.elements.size() : 0;
-    return sum;
+/// How many, by family and prefix length.
+std::map<std::pair<Family, uint8_t>, size_t> exemptions_in(const Fence& fence) {
+    std::map<std::pair<Family, uint8_t>, size_t> sums;
+    for (const auto& [name, set] : fence.sets) {
+        const auto exempt = parse_exempt_set_name(name);
+        if (exempt && !set.elements.empty()) sums[{exempt->family, exempt->length}] += set.elements.size();
+    }
+    return sums;
 }
 
 }  // namespace
@@ -123,7 +128,7 @@ void Enforcement::take(Fence expected, Comparison comparison) {
 
 bool Enforcement::take(InForce last) {
     const Fence border = border_part(last.fence);
-    const size_t exemptions = exemptions_in(last.fence);
+    const auto exemptions = exemptions_in(last.fence);
     take(std::move(last.fence), Comparison::numbers);
     if (!same_record(border, border_part(applied_)) || exemptions_in(applied_) != exemptions) return false;
     revision_ = last.revision;

@@ -12,7 +12,10 @@ constexpr auto slow_disk = std::chrono::seconds(5);
 
 }  // namespace
 
-void Keeping::resume(const Snapshot& last) { file_.resume(last); }
+void Keeping::resume(const Snapshot& last) {
+    file_.resume(last);
+    doubted_ = false;
+}
 
 void Keeping::note(const Transaction& transaction, Instant now) {
     file_.append(transaction, now);
@@ -23,6 +26,7 @@ void Keeping::note(const Transaction& transaction, Instant now) {
 void Keeping::note(Revision revision) {
     if (revision_ != revision) changed_ = true;
     revision_ = revision;
+    if (std::exchange(doubted_, false)) write_anew();
 }
 
 void Keeping::write_anew() {

@@ -27,6 +27,8 @@ public:
     /// A pass ended at this revision.
     void note(Revision);
 
+    /// The table was read anew: what was noted until then need not lead to what is in force behind the next pass.
+    void doubt() { doubted_ = true; }
     /// The clock was set back: the file shall not tell of a time that is still to come.
     void write_anew();
 
@@ -45,7 +47,7 @@ public:
     /// When keep() has something to do, if not when the descriptor says so.
     Steady::time_point next(Steady::time_point) const;
     /// -1: nobody waits for the disk.
-    int descriptor() const { return waits() ? background_.descriptor() : -1; }
+    int descriptor() const { return waits() || (changed_ && publishes()) ? background_.descriptor() : -1; }
 
 private:
     /// How far the file was: what was taken from somebody in so many transactions is in it, and this revision.
@@ -63,7 +65,8 @@ private:
 
     std::filesystem::path directory_;
     LastGood file_;
-    bool changed_ = true;  ///< something is in force that is not in the file
+    bool doubted_ = false;  ///< the file, until a pass has ended
+    bool changed_ = true;   ///< something is in force that is not in the file
     Revision revision_ = -1;
     uint64_t taken_ = 1;  ///< transactions that took something from somebody; one for those before the start
     Point settled_, flushing_;

@@ -212,6 +212,8 @@ void LastGood::draft(const Transaction& transaction, const Fence& after) try {
     } else if (!std::exchange(drafted_, true)) {
         draft_ = std::make_shared<Draft>(directory_);
         draft_->add_lines_of(after);
+        draft_->add_lines_of(
+            transaction);  // the ends that it brought, where a set and its successor hold the same right
     }
 } catch (const SnapshotError&) {
     draft_.reset();

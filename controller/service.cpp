@@ -50,7 +50,7 @@ public:
         report_.version = SMTPFENCE_VERSION;
         report_.notes = text(kernel_->features());
         enforcement_.on_commit([this](const Transaction& transaction) { keeping_.note(transaction, now()); });
-        enforcement_.on_take([this] { keeping_.write_anew(); });
+        enforcement_.on_take([this] { keeping_.doubt(); });
     }
 
     int run() {

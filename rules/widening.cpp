@@ -66,17 +66,34 @@ std::vector<Prefix> prefixes_of(const Ranges& ranges) {
     return prefixes;
 }
 
+/// Of each set that may hold the prefix: beside the one in use there may be its successor, filled so far.
+std::vector<const Elements*> exemptions_for(const Fence& fence, const Prefix& prefix) {
+    std::vector<const Elements*> all;
+    for (const auto& [name, set] : fence.sets) {
+        const auto exempt = name.starts_with("exempt") ? parse_exempt_set_name(name) : std::nullopt;
+        if (exempt && exempt->family == prefix.family() && exempt->length == prefix.length())
+            all.push_back(&set.elements);
+    }
+    return all;
+}
+
 std::vector<Prefix> newly_exempt(const Fence& before, const Fence& after, const Ranges& closed, Instant now) {
     std::vector<Prefix> prefixes;
     for (const auto& [name, set] : after.sets) {
         if (!parse_exempt_set_name(name) || set.elements.empty()) continue;
-        const auto known_in = exempt_set_of(before, to_prefix(set.elements.begin()->first, set.shape.key));
-        const Elements& known = set_of(before, known_in.value_or("")).elements;
-        auto at = known.begin();
-        prefixes.reserve(prefixes.size() + set.elements.size() - std::min(set.elements.size(), known.size()));
+        std::vector<std::pair<Elements::const_iterator, Elements::const_iterator>> known;
+        size_t at_most_known = 0;
+        for (const Elements* elements : exemptions_for(before, to_prefix(set.elements.begin()->first, set.shape.key))) {
+            known.emplace_back(elements->begin(), elements->end());
+            at_most_known += elements->size();
+        }
+        prefixes.reserve(prefixes.size() + set.elements.size() - std::min(set.elements.size(), at_most_known));
         for (const auto& element : set.elements) {
-            while (at != known.end() && at->first < element.first) ++at;
-            const bool was = at != known.end() && at->first == element.first && at->second.until > now;
+            bool was = false;
+            for (auto& [at, end] : known) {  // all stand in the same order
+                while (at != end && at->first < element.first) ++at;
+                was = was || (at != end && at->first == element.first && at->second.until > now);
+            }
             if (!was) prefixes.push_back(to_prefix(element.first, set.shape.key));
         }
     }
@@ -161,11 +178,11 @@ void withhold_interfaces(Fence& desired, const Fence& before, const std::vector<
 }  // namespace
 
 bool is_exempt(const Fence& fence, const Prefix& prefix, Instant now) {
-    const auto name = exempt_set_of(fence, prefix);
-    if (!name) return false;
-    const auto& elements = fence.sets.at(*name).elements;
-    const auto found = elements.find(to_key(prefix));
-    return found != elements.end() && found->second.until > now;
+    const auto sets = exemptions_for(fence, prefix);
+    return std::any_of(sets.begin(), sets.end(), [&, key = to_key(prefix)](const Elements* elements) {
+        const auto found = elements->find(key);
+        return found != elements->end() && found->second.until > now;
+    });
 }
 
 Ranges closed_space(const Fence& fence) { return without(pool_space(fence, closes), relays_of(fence)); }

@@ -24,7 +24,7 @@ struct KeptRouter : Router {
     KeptRouter() {
         enforcement.take();
         enforcement.on_commit([this](const Transaction& transaction) { keeping.note(transaction, now()); });
-        enforcement.on_take([this] { keeping.write_anew(); });
+        enforcement.on_take([this] { keeping.doubt(); });
         follow_and_note();
     }
     Revision follow_and_note() {
@@ -130,6 +130,27 @@ TEST_CASE("keeping: what somebody else took and the database took too is not kep
     router.follow_and_note();
     router.keeping.finish(router.enforcement, now(), morning);
     CHECK(same_record(router.read()->fence, router.kernel.read()));
+}
+
+TEST_CASE("keeping: what a table has lost is kept while no pass has put it right") {
+    KeptRouter router;
+    router.grant("c1");
+    router.follow_and_note();
+    router.keeping.finish(router.enforcement, now(), morning);
+    const Fence whole = router.read()->fence;
+    router.kernel.meddle([](Fence& table) {
+        table.sets.at("exempt4_32").elements.clear();
+        table.sets.at("pool4").elements.clear();
+    });
+    router.enforcement.compare_all();
+    router.kernel.fail_commit(0, ENOMEM);
+    CHECK_THROWS_AS(router.follow(), KernelError);
+    router.keeping.finish(router.enforcement, now(), morning);
+    CHECK(same_record(router.read()->fence, whole));
+    router.follow_and_note();
+    router.keeping.finish(router.enforcement, now(), morning);
+    CHECK(same_record(router.read()->fence, whole));
+    CHECK(same_record(router.kernel.read(), whole));
 }
 
 TEST_CASE("keeping: a disk that refuses is trouble until it takes the fence, what was taken isn't reported before") {

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "rules/judgement.hpp"
+#include "rules/layout.hpp"
 #include "rules/scenario.hpp"
 #include "subscribers/error.hpp"
 
@@ -96,6 +97,18 @@ TEST_CASE("widening: a right that is over counts as gone") {
     const Instant later = test_time() + Seconds{40 * 86400};
     policy.rights[0].until = never;
     CHECK(text(widening(before, fence_of(policy), later)).starts_with("exempt 100.64.7.7/32\n"));
+}
+
+TEST_CASE("widening: a right is none the less exempt while its set's successor is being filled") {
+    const Fence after = fence_of(small_policy(test_time()));
+    Fence before = after;
+    const Elements& held = before.sets.at("exempt4_32").elements;
+    REQUIRE(held.size() > 1);
+    Set successor{exempt_shape({Family::v4, 32, 2 * first_capacity}), {*held.begin()}};
+    const Prefix not_filled_yet = to_prefix(std::next(held.begin())->first, KeyKind::ipv4);
+    before.sets[exempt_set_name(Family::v4, 32, 2 * first_capacity)] = std::move(successor);
+    CHECK(widening(before, after, test_time()).empty());
+    CHECK(is_exempt(before, not_filled_yet, test_time()));
 }
 
 TEST_CASE("widening: an interface that no pattern closes any more") {
