@@ -195,6 +195,11 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
             }
         }
     }
+    std::optional<Confirmed> confirmed;
+    if (reading) {
+        reading->help(database);
+        confirmed = confirmed_by_now(database);  // while the thread sorts
+    }
     Policy policy = whole_policy(database, now, reading);
     const std::optional<Refused> refused = refusal_of(policy, border_);
     touched_ = hear();
@@ -210,11 +215,11 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    auto confirmed = confirmed_since(database, last_ ? last_->revision : revision_.value_or(revision));
+    if (!confirmed || confirmed->revision < revision) confirmed = confirmed_by_now(database);
     Fence desired = compile(std::move(policy), border_, applied_);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile
-    hold_back(std::move(confirmed), desired, now);
+    hold_back(std::move(confirmed->openings), desired, now);
     adopt_ends(applied_, desired, now);
     const Pass rest = bring_to(std::move(desired), now);
     pass.changes += rest.changes;
@@ -245,7 +250,7 @@ Pass Enforcement::replace_sets(Fence& desired, Instant now) {
 }
 
 Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading* reading) const {
-    auto whole = reading ? reading->take(database) : std::nullopt;
+    auto whole = reading ? reading->take() : std::nullopt;
     if (whole && revision_mark(database, whole->policy.revision) == whole->mark) {
         if (auto since = read_delta(database, whole->policy.revision, whole->time, now, delta_limit)) {
             bring_up(whole->policy, std::move(*since));
@@ -254,6 +259,12 @@ Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading*
     }
     whole.reset();
     return read_policy(database, now);
+}
+
+Enforcement::Confirmed Enforcement::confirmed_by_now(Database& database) const {
+    if (!last_ && !revision_) return {};
+    const Revision revision = current_revision(database);
+    return {revision, confirmed_since(database, last_ ? last_->revision : *revision_)};
 }
 
 /// Whether the guard has nothing against the delta, so that it can go as it is.

@@ -147,6 +147,12 @@ public:
     std::optional<Instant> next_end() const;
 
 private:
+    /// What may pass the guard: confirmed since the fence in force, at least until a revision.
+    struct Confirmed {
+        Revision revision = 0;
+        std::future<Widening> openings;  ///< none where no fence is in force
+    };
+    Confirmed confirmed_by_now(Database&) const;
     bool harmless(Database&, const PolicyDelta&, Instant now);
     void hold_back(std::future<Widening> confirmed, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.

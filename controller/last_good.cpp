@@ -35,7 +35,7 @@ namespace {
 
 /// Changes may take so much, or as much as the whole fence.
 constexpr size_t outgrown = size_t{1} << 20;
-/// Several million rights; what is larger (a sparse file) is not read into memory at boot.
+/// Several million rights; what is larger (a sparse file) is not read at boot.
 constexpr off_t largest_file = off_t{1} << 30;
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
@@ -60,29 +60,45 @@ bool write_all(int descriptor, std::string_view bytes) {
                                     errno == EACCES ? "; run as root or as the service's user" : ""));
 }
 
-/// nullopt: there is no such file. Throws SnapshotError when it can't be read.
-std::optional<std::string> read_file(const std::filesystem::path& path) {
-    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (file.number() < 0 && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
-    if (file.number() < 0) fail_to_use(path, "opened");
-    struct stat status {};
-    if (fstat(file.number(), &status) != 0) fail_to_use(path, "read");
-    if (!S_ISREG(status.st_mode)) throw SnapshotError(path.string() + " is no regular file; remove it");
-    if (status.st_size > largest_file)
-        throw SnapshotError(fmt::format("{} is not used: with {} bytes it is no fence", path.string(), status.st_size));
-    std::string bytes;
-    bytes.resize(static_cast<size_t>(status.st_size));
-    size_t filled = 0;
-    while (filled < bytes.size()) {
-        const ssize_t count = read(file.number(), bytes.data() + filled, bytes.size() - filled);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) fail_to_use(path, "read");
-        if (count == 0) break;
-        filled += static_cast<size_t>(count);
+/// A file of the last good fence, to be read. Throws SnapshotError when it can't be.
+class Reader {
+public:
+    explicit Reader(std::filesystem::path path)
+        : path_(std::move(path)), file_(open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) {
+        if (missing() && (errno == ENOENT || errno == ENOTDIR)) return;
+        if (missing()) fail_to_use(path_, "opened");
+        struct stat status {};
+        if (fstat(file_.number(), &status) != 0) fail_to_use(path_, "read");
+        if (!S_ISREG(status.st_mode)) throw SnapshotError(path_.string() + " is no regular file; remove it");
+        if (status.st_size > largest_file)
+            throw SnapshotError(
+                fmt::format("{} is not used: with {} bytes it is no fence", path_.string(), status.st_size));
+        size_ = static_cast<size_t>(status.st_size);
     }
-    bytes.resize(filled);
-    return bytes;
-}
+
+    bool missing() const { return file_.number() < 0; }
+    size_t size() const { return size_; }  ///< bytes
+    ByteSource source() const {
+        return [this](char* to, size_t count) { return read(to, count); };
+    }
+
+private:
+    size_t read(char* to, size_t count) const {
+        size_t filled = 0;
+        while (filled < count) {
+            const ssize_t got = ::read(file_.number(), to + filled, count - filled);
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) fail_to_use(path_, "read");
+            if (got == 0) break;
+            filled += static_cast<size_t>(got);
+        }
+        return filled;
+    }
+
+    std::filesystem::path path_;
+    Descriptor file_;
+    size_t size_ = 0;
+};
 
 void synchronise_directory(const std::filesystem::path& path) {
     const Descriptor directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -95,8 +111,8 @@ std::filesystem::path previous(const std::filesystem::path& directory) { return 
 
 bool usable(const std::filesystem::path& path) {
     try {
-        const auto file = read_file(path);
-        return file && begins_intact(*file);
+        const Reader file(path);
+        return !file.missing() && begins_intact(file.source(), file.size());
     } catch (const SnapshotError&) {
         return false;
     }
@@ -108,10 +124,10 @@ std::optional<Snapshot> read_last_good(const std::filesystem::path& directory, I
                                        std::vector<std::string>& complaints, bool sure) {
     for (const auto& path : {newest(directory), previous(directory)}) {
         try {
-            const auto file = read_file(path);
-            if (!file) continue;
+            const Reader file(path);
+            if (file.missing()) continue;
             std::optional<std::string> complaint;
-            Snapshot snapshot = parse_snapshot(*file, now, complaint, sure);
+            Snapshot snapshot = parse_snapshot(file.source(), file.size(), now, complaint, sure);
             if (complaint) {
                 complaints.push_back(fmt::format("{}: {}; the changes before it are used", path.string(), *complaint));
             }
@@ -141,11 +157,6 @@ public:
     void add(std::string_view lines) {
         buffer_ += lines;
         if (buffer_.size() >= 65536) write_buffer();
-    }
-    /// Of a fence or a transaction.
-    template <typename Recorded>
-    void add_lines_of(const Recorded& recorded) {
-        each_record_line(recorded, [this](std::string_view line) { add(line); });
     }
 
     /// The size of the file.
@@ -207,13 +218,13 @@ void LastGood::write_anew() {
 
 void LastGood::draft(const Transaction& transaction, const Fence& after) try {
     if (elements_in(transaction) == 0) return;
+    const auto add = [this](std::string_view line) { draft_->add(line); };
     if (draft_) {
-        draft_->add_lines_of(transaction);
+        each_record_line(transaction, add);
     } else if (!std::exchange(drafted_, true)) {
         draft_ = std::make_shared<Draft>(directory_);
-        draft_->add_lines_of(after);
-        draft_->add_lines_of(
-            transaction);  // the ends that it brought, where a set and its successor hold the same right
+        each_record_line(after, add);
+        each_added_line(transaction, add);  // whose ends count, where a set and its successor hold the same right
     }
 } catch (const SnapshotError&) {
     draft_.reset();
@@ -251,7 +262,7 @@ void LastGood::settle(const Fence& fence, const Openings& openings, Revision rev
     }
     if (!is_there() || end_ - whole_ > std::max(outgrown, whole_)) {
         Draft draft(directory_);
-        draft.add_lines_of(fence);
+        each_record_line(fence, [&](std::string_view line) { draft.add(line); });
         publish(draft, openings, revision, mark, now);
         return;
     }

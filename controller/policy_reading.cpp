@@ -44,8 +44,7 @@ bool PolicyReading::over() const {
     return !result_.valid() || result_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
 }
 
-std::optional<WholePolicy> PolicyReading::take(Database& session) {
-    if (!over()) help(session);
+std::optional<WholePolicy> PolicyReading::take() {
     taken_ = true;
     std::sort(helped_.begin(), helped_.end(), by_prefix);  // while the thread sorts what it has read
     auto whole = result_.valid() ? result_.get() : std::nullopt;
@@ -62,6 +61,7 @@ std::optional<WholePolicy> PolicyReading::take(Database& session) {
 
 /// With the same revision only: what is read must be from one view.
 void PolicyReading::help(Database& session) {
+    if (over()) return;
     const Reading reading(session);
     const Revision revision = current_revision(session);
     {

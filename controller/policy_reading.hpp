@@ -5,7 +5,9 @@
 //
 //   PolicyReading reading(url, now());
 //   ...                                                    // reading.descriptor() is readable when it is over
-//   if (auto whole = reading.take(session)) bring_up(whole->policy, what changed since);
+//   reading.help(session);
+//   ...                                                    // something short: the thread still sorts
+//   if (auto whole = reading.take()) bring_up(whole->policy, what changed since);
 
 #include <deque>
 #include <future>
@@ -36,16 +38,17 @@ public:
     int descriptor() const { return bell_; }
     /// take() doesn't wait.
     bool over() const;
-    /// Reads what is left together with the thread, over `session`, which must be within no transaction; hands over
-    /// what was read, once. nullopt: it failed, or was taken. Throws what `session` throws; a later call goes on.
-    std::optional<WholePolicy> take(Database& session);
+    /// Reads what is left together with the thread, over `session`, which must be within no transaction. Throws what
+    /// `session` throws; a later call goes on.
+    void help(Database& session);
+    /// Waits, and hands over what was read, once. nullopt: it failed, or was taken.
+    std::optional<WholePolicy> take();
     bool taken() const { return taken_; }
 
 private:
     class Interruptible;
     std::optional<WholePolicy> read(const std::string& url);
     void read_rights_from(From, Database& session, std::deque<Right>&);
-    void help(Database& session);
 
     const Instant time_;
     int bell_ = -1;

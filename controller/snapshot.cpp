@@ -103,26 +103,64 @@ void read_body(Contents& contents, std::string_view body) {
     }
 }
 
-/// Takes the next record off `file`. Throws Refused (invalid) when it is damaged.
-std::string_view take_record(std::string_view& file) {
-    if (file.size() < header_size || !file.starts_with("record ") || file[header_size - 1] != '\n')
-        throw Refused(Refusal::invalid, "a record's first line is damaged or cut off");
-    const auto length = number_in<uint64_t>(file.substr(7, 20));
-    const std::string_view digest = file.substr(28, 64);
-    if (length > file.size() - header_size) throw Refused(Refusal::invalid, "its last record is cut off");
-    const std::string_view body = file.substr(header_size, length);
-    if (digest_of(body) != digest) throw Refused(Refusal::invalid, "a record's checksum differs");
-    file.remove_prefix(header_size + length);
-    return body;
-}
-
-std::string_view behind_magic(std::string_view file) {
-    if (!file.starts_with(snapshot_magic)) {
-        throw Refused(Refusal::invalid, file.starts_with("smtpfence fence ") ? "it was written by another version"
-                                                                             : "it is no fence of smtpfence");
+/// The records of a file, one behind the other.
+class Records {
+public:
+    /// Throws Refused (invalid) when it isn't a file of this version.
+    Records(const ByteSource& source, size_t size) : source_(source), left_(size) {
+        const std::string magic = take(std::min(snapshot_magic.size(), left_));
+        if (magic == snapshot_magic) return;
+        throw Refused(Refusal::invalid, magic.starts_with("smtpfence fence ") ? "it was written by another version"
+                                                                              : "it is no fence of smtpfence");
     }
-    return file.substr(snapshot_magic.size());
-}
+
+    size_t left() const { return left_; }  ///< bytes
+
+    /// Gives the next record's body to `lines`, in pieces of whole lines. Throws Refused (invalid) when the record is
+    /// damaged, so that what was given is worth nothing; and what `lines` throws, behind the record's end.
+    template <typename Lines>
+    void next(const Lines& lines) {
+        const std::string header = take(std::min(header_size, left_));
+        if (header.size() < header_size || !header.starts_with("record ") || header.back() != '\n')
+            throw Refused(Refusal::invalid, "a record's first line is damaged or cut off");
+        auto rest = number_in<uint64_t>(std::string_view(header).substr(7, 20));
+        if (rest > left_) cut_off();
+        Digest digest;
+        std::optional<Refused> refused;
+        std::string buffer;
+        while (rest > 0) {
+            const std::string piece = take(std::min(rest, piece_size));
+            rest -= piece.size();
+            digest.add(piece);
+            buffer += piece;
+            const size_t end = rest == 0 ? buffer.size() : buffer.rfind('\n') + 1;
+            try {
+                if (!refused) lines(std::string_view(buffer).substr(0, end));
+            } catch (const Refused& refusal) {
+                refused = refusal;
+            }
+            buffer.erase(0, end);
+        }
+        if (std::string_view(header).substr(28, 64) != digest.text())
+            throw Refused(Refusal::invalid, "a record's checksum differs");
+        if (refused) throw Refused(*refused);
+    }
+
+private:
+    static constexpr size_t piece_size = size_t{1} << 18;
+
+    [[noreturn]] static void cut_off() { throw Refused(Refusal::invalid, "its last record is cut off"); }
+
+    std::string take(size_t count) {
+        std::string bytes(count, '\0');
+        if (source_(bytes.data(), count) != count) cut_off();
+        left_ -= count;
+        return bytes;
+    }
+
+    const ByteSource& source_;
+    size_t left_;
+};
 
 /// The kernel counts ends down from the clock as it is.
 void bring_forward(Fence& fence, Seconds lag) {
@@ -136,15 +174,17 @@ void bring_forward(Fence& fence, Seconds lag) {
 
 }  // namespace
 
-Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint, bool sure) {
-    const size_t size = file.size();
-    file = behind_magic(file);
+Snapshot parse_snapshot(const ByteSource& source, size_t size, Instant now, std::optional<std::string>& complaint,
+                        bool sure) {
+    Records records(source, size);
     Contents contents;
-    read_body(contents, take_record(file));
-    const size_t whole = size - file.size();
-    while (!file.empty()) {
+    records.next([&](std::string_view lines) { read_body(contents, lines); });
+    const size_t whole = size - records.left();
+    while (records.left() > 0) {
         try {
-            read_body(contents, take_record(file));
+            std::string body;
+            records.next([&](std::string_view lines) { body += lines; });
+            read_body(contents, body);
         } catch (const Refused& damage) {
             // What stands before was in force when it was written, and is newer than any other file.
             complaint = damage.what();
@@ -173,10 +213,9 @@ Comparison comparison_with(const Snapshot& last) {
     return last.resumable && exemptions > soon_compared ? Comparison::numbers : Comparison::keys;
 }
 
-bool begins_intact(std::string_view file) {
+bool begins_intact(const ByteSource& source, size_t size) {
     try {
-        std::string_view records = behind_magic(file);
-        take_record(records);
+        Records(source, size).next([](std::string_view) {});
         return true;
     } catch (const Refused&) {
         return false;

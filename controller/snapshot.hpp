@@ -11,6 +11,7 @@
 //   forget                               nothing is counted any more
 //   +pool 100.64.0.0/10 drop             and the other lines of fence_record.hpp
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,16 +34,20 @@ struct Snapshot {
     bool resumable = false;     ///< it is the newest file, undamaged and read by a clock that isn't behind
 };
 
-/// What stands in one file; `complaint` is set when its end is damaged. Throws Refused (invalid) when nothing is
-/// usable. `sure`: `now` is right.
-Snapshot parse_snapshot(std::string_view file, Instant now, std::optional<std::string>& complaint, bool sure = false);
+/// The next bytes of a file; fewer than asked for at its end only.
+using ByteSource = std::function<size_t(char* to, size_t count)>;
+
+/// What stands in one file of so many bytes; `complaint` is set when its end is damaged. Throws Refused (invalid) when
+/// nothing is usable. `sure`: `now` is right.
+Snapshot parse_snapshot(const ByteSource&, size_t size, Instant now, std::optional<std::string>& complaint,
+                        bool sure = false);
 
 /// How the kernel is first compared with it: each of many exemptions is asked for only later, by a start behind READY,
 /// by `apply` when it knows which stay.
 Comparison comparison_with(const Snapshot&);
 
 /// Whether the whole fence, a file's first record, has this version's form and is undamaged by its checksum.
-bool begins_intact(std::string_view file);
+bool begins_intact(const ByteSource&, size_t size);
 
 inline constexpr std::string_view snapshot_magic = "smtpfence fence 1\n";
 

@@ -64,6 +64,27 @@ void append_removed(std::string& to, const Kind& kind, const Key& key) {
     to += '\n';
 }
 
+void each_added_line(const AddElements& add, const RecordLines& lines) {
+    const Kind kind = kind_of(add.set);
+    std::string words;
+    for (const auto& [key, held] : add.elements) {
+        words.clear();
+        append_added(words, kind, key, held);
+        lines(words);
+    }
+}
+
+void each_removed_line(const std::string& set, const ElementList& elements, const RecordLines& lines) {
+    const Kind kind = kind_of(set);
+    if (kind.word.empty()) return;  // a leftover that was never ours
+    std::string words;
+    for (const auto& element : elements) {
+        words.clear();
+        append_removed(words, kind, element.first);
+        lines(words);
+    }
+}
+
 /// The next word of a line, taken off it.
 std::string_view take_word(std::string_view& line) {
     const std::string_view word = line.substr(0, line.find(' '));
@@ -115,29 +136,20 @@ void each_record_line(const Fence& fence, const RecordLines& lines) {
 }
 
 void each_record_line(const Transaction& transaction, const RecordLines& lines) {
-    std::string words;
-    const auto removed = [&](const std::string& set, const ElementList& elements) {
-        const Kind kind = kind_of(set);
-        if (kind.word.empty()) return;  // a leftover that was never ours
-        for (const auto& element : elements) {
-            words.clear();
-            append_removed(words, kind, element.first);
-            lines(words);
-        }
-    };
     for (const Operation& operation : transaction.operations) {
         if (const auto* add = std::get_if<AddElements>(&operation)) {
-            const Kind kind = kind_of(add->set);
-            for (const auto& [key, held] : add->elements) {
-                words.clear();
-                append_added(words, kind, key, held);
-                lines(words);
-            }
+            each_added_line(*add, lines);
         } else if (const auto* remove = std::get_if<DeleteElements>(&operation)) {
-            removed(remove->set, remove->elements);
+            each_removed_line(remove->set, remove->elements, lines);
         } else if (const auto* gone = std::get_if<DeleteSet>(&operation)) {
-            removed(gone->name, gone->ended);
+            each_removed_line(gone->name, gone->ended, lines);
         }
+    }
+}
+
+void each_added_line(const Transaction& transaction, const RecordLines& lines) {
+    for (const Operation& operation : transaction.operations) {
+        if (const auto* add = std::get_if<AddElements>(&operation)) each_added_line(*add, lines);
     }
 }
 

@@ -23,6 +23,8 @@ void each_record_line(const Fence&, const RecordLines&);
 
 /// The lines of what a transaction does to elements; none when it does nothing to them.
 void each_record_line(const Transaction&, const RecordLines&);
+/// Those of what it adds.
+void each_added_line(const Transaction&, const RecordLines&);
 std::string record_lines(const Transaction&);
 
 /// Whether their lines are the same, in whatever sets they stand; ends to 2 s, as a kernel counts them.

@@ -37,6 +37,9 @@ TEST_CASE("last_good: what was drafted transaction by transaction is the whole f
     file.synchronise();
     const Snapshot drafted = state.read().value();
     CHECK(same_record(drafted.fence, fence));
+    const std::string lines = bytes_of(state.file);
+    CHECK(lines.find("-exempt 100.64.7.7/32\n") == lines.npos);  // it was gone before the first line
+    CHECK(lines.find("-exempt 100.64.1.2/32\n") != lines.npos);
     CHECK(exempt(drafted, "100.64.7.8") == anew);
     CHECK(drafted.openings == openings);
     CHECK(drafted.revision == 7);

@@ -27,7 +27,8 @@ TEST_CASE("policy_reading: it reads what its caller would read, and says when it
     PolicyReading reading(router.database.url(), time);
     REQUIRE(rings(reading));
     CHECK_FALSE(reading.taken());
-    const auto whole = reading.take(*router.database);
+    reading.help(*router.database);
+    const auto whole = reading.take();
     REQUIRE(whole);
     const Policy policy = read_policy(*router.database, time);
     CHECK(whole->policy.rights == policy.rights);
@@ -39,7 +40,7 @@ TEST_CASE("policy_reading: it reads what its caller would read, and says when it
     CHECK(whole->time == time);
     CHECK(reading.taken());
     CHECK(reading.over());
-    CHECK_FALSE(reading.take(*router.database));
+    CHECK_FALSE(reading.take());
 }
 
 TEST_CASE("policy_reading: with its owner's help it reads the same, wherever they meet") {
@@ -57,7 +58,8 @@ TEST_CASE("policy_reading: with its owner's help it reads the same, wherever the
     for (const int milliseconds : {0, 1, 2, 5, 10, 20, 50, 100}) {
         PolicyReading reading(router.database.url(), time);
         std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
-        const auto whole = reading.take(*router.database);
+        reading.help(*router.database);
+        const auto whole = reading.take();
         REQUIRE(whole);
         CHECK(whole->policy.rights == policy.rights);
         CHECK(whole->policy.revision == policy.revision);
@@ -70,7 +72,8 @@ TEST_CASE("policy_reading: an owner who sees another revision leaves the rest to
     PolicyReading reading(router.database.url(), time);
     REQUIRE(rings(reading));
     router.revoke("c1");
-    const auto whole = reading.take(*router.database);
+    reading.help(*router.database);
+    const auto whole = reading.take();
     REQUIRE(whole);
     CHECK(whole->policy.rights.size() == 2);
     CHECK(whole->policy.revision + 1 == current_revision(*router.database));
@@ -81,7 +84,7 @@ TEST_CASE("policy_reading: a database that can't be read is a reading without re
     ScratchDatabase other;
     PolicyReading reading("sqlite:" + folder.file("missing.db"), now());
     REQUIRE(rings(reading));
-    CHECK_FALSE(reading.take(*other));
+    CHECK_FALSE(reading.take());
 }
 
 TEST_CASE("policy_reading: one that nobody waits for ends with its owner") {

@@ -18,7 +18,13 @@ std::string sealed(std::string_view body) {
 
 void read(std::string_view file) {
     std::optional<std::string> complaint;
-    const auto snapshot = accepted([&] { return parse_snapshot(file, to_instant(1'800'000'000), complaint); });
+    const ByteSource source = [rest = file](char* to, size_t count) mutable {
+        const size_t copied = rest.copy(to, count);
+        rest.remove_prefix(copied);
+        return copied;
+    };
+    const auto snapshot =
+        accepted([&] { return parse_snapshot(source, file.size(), to_instant(1'800'000'000), complaint); });
     if (!snapshot) return;
     for (const auto& [name, set] : snapshot->fence.sets) {
         for (const auto& element : set.elements)
