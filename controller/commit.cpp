@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "controller/enforcement.hpp"
+#include "rules/element_changes.hpp"
 #include "rules/fence_record.hpp"
 #include "rules/layout.hpp"
 
@@ -35,12 +36,32 @@ Pass Enforcement::commit(Changes changes, bool noted) {
         send(transaction);
         if (moves_border(transaction)) space_.reset();
         perform(applied_, transaction);
-        note_ends(transaction);
-        if (noted && note_) note_(transaction);
+        note(transaction, noted);
         ++pass.transactions;
         transaction = {};
     }
     return pass;
+}
+
+/// The elements of a set that is empty. They become the mirror's as they are, instead of one by one.
+void Enforcement::fill(const std::string& set, Elements elements, Instant now, bool noted, Pass& pass) {
+    Elements& mirror = applied_.sets.at(set).elements;
+    for (auto at = elements.begin(); at != elements.end();) {
+        const Key first = at->first;
+        const Transaction transaction{{AddElements{set, next_chunk(elements, at, now)}}};
+        if (elements_in(transaction) == 0) break;
+        try {
+            send(transaction);
+        } catch (...) {
+            elements.erase(elements.lower_bound(first), elements.end());
+            mirror = std::move(elements);
+            throw;
+        }
+        note(transaction, noted);
+        pass.changes += elements_in(transaction);
+        ++pass.transactions;
+    }
+    mirror = std::move(elements);
 }
 
 /// Where others can write to the table, the kernel refuses what was worked out before they did. What they did
@@ -75,12 +96,13 @@ void Enforcement::account_for(uint32_t before) {
     if (before == generation_ && after - before <= 1) generation_ = after;
 }
 
-void Enforcement::note_ends(const Transaction& transaction) {
+void Enforcement::note(const Transaction& transaction, bool noted) {
     for (const Operation& operation : transaction.operations) {
         const auto* added = std::get_if<AddElements>(&operation);
         if (!added) continue;
         for (const auto& [key, held] : added->elements) next_end_ = std::min(next_end_, held.until);
     }
+    if (noted && note_) note_(transaction);
 }
 
 }  // namespace smtpfence

@@ -151,7 +151,12 @@ size_t Enforcement::restore(Fence fence, Instant now) { return bring_to(std::mov
 /// Where no fence is in force yet, rules come last, behind all exemptions. What the kernel has no room for must not
 /// keep what closes from being there.
 Pass Enforcement::bring_to(Fence desired, Instant now, bool noted) {
-    if (in_force(applied_)) return commit(difference(applied_, std::move(desired), now), noted);
+    if (in_force(applied_)) {
+        auto fillings = take_fillings(applied_, desired, replaced_from_);
+        Pass pass = commit(difference(applied_, std::move(desired), now), noted);
+        for (auto& [set, elements] : fillings) fill(set, std::move(elements), now, noted, pass);
+        return pass;
+    }
     const Fence border = outline(desired);
     try {
         return commit(difference(applied_, std::move(desired), now), noted);

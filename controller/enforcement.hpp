@@ -160,8 +160,10 @@ private:
     Pass follow_once(Database&, Instant now, PolicyReading*);
     Pass replace_sets(Fence& desired, Instant now);
     Pass bring_to(Fence desired, Instant now, bool noted = true);
+    void fill(const std::string& set, Elements, Instant now, bool noted, Pass&);
     Policy whole_policy(Database&, Instant now, PolicyReading*) const;
     void send(const Transaction&);
+    void note(const Transaction&, bool noted);
     void account_for(uint32_t before);
     Touched hear();
     size_t put_right(const Touched&, Instant now);
@@ -181,7 +183,6 @@ private:
     bool in_surplus(const std::string& set, Instant now);
     void note_dead();
     void refresh_next_end();
-    void note_ends(const Transaction&);
     void note_revision(Database&, Revision, Instant now);
     Policy overview(const PolicyDelta&) const;  ///< relays and pools as they will be, for require_relay
 

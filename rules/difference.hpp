@@ -101,6 +101,11 @@ Replacement replacement(const Fence& actual, const Fence& desired, Instant now, 
 /// Names the sets of `desired` after their successors, so that difference() goes on from there.
 void adopt(const std::map<std::string, std::string>& successors, Fence& desired);
 
+/// Takes out of `desired` what exemption sets should hold, `least` or more, that are empty in `actual` and in nobody's
+/// stead: no right of the same or of longer prefixes of the family is there. It may be added behind all of the
+/// difference. By set.
+std::map<std::string, Elements> take_fillings(const Fence& actual, Fence& desired, size_t least);
+
 /// difference() from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %
 /// full, so that compile() must choose.
 std::optional<Changes> difference(const Fence& applied, const PolicyDelta&, Instant now);

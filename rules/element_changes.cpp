@@ -63,6 +63,18 @@ ElementChanges compare(const Elements& have, Elements want, Instant now) {
     return changes;
 }
 
+ElementList next_chunk(Elements& from, Elements::iterator& at, Instant now) {
+    ElementList chunk;
+    while (at != from.end() && chunk.size() < chunk_size) {
+        if (over(at->second, now)) {
+            at = from.erase(at);
+        } else {
+            chunk.push_back(*at++);
+        }
+    }
+    return chunk;
+}
+
 void append_elements(std::vector<Operation>& to, const std::string& set, ElementList removed, ElementList added) {
     if (!removed.empty()) to.emplace_back(DeleteElements{set, std::move(removed)});
     if (!added.empty()) to.emplace_back(AddElements{set, std::move(added)});

@@ -25,6 +25,9 @@ struct ElementChanges {
 /// Lets go of what it has compared, a piece at a time.
 ElementChanges compare(const Elements& have, Elements want, Instant now);
 
+/// The next elements of one transaction, from `at` on; what is over goes from `from`.
+ElementList next_chunk(Elements& from, Elements::iterator& at, Instant now);
+
 /// To one transaction.
 void append_elements(std::vector<Operation>& to, const std::string& set, ElementList removed, ElementList added);
 

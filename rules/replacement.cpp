@@ -1,4 +1,4 @@
-// Exemption sets of which most goes, made anew with what stays.
+// Exemption sets of which most goes, made anew with what stays; and empty ones, filled.
 
 #include <algorithm>
 
@@ -90,6 +90,21 @@ void adopt(const std::map<std::string, std::string>& successors, Fence& desired)
         desired.sets.insert(std::move(set));
     }
     desired.chains = chains_with(exempt_sets_of(desired));
+}
+
+std::map<std::string, Elements> take_fillings(const Fence& actual, Fence& desired, size_t least) {
+    std::map<std::string, Elements> fillings;
+    for (const ExemptSet& set : exempt_sets_of(actual)) {
+        const auto wanted = desired.sets.find(name_of(set));
+        if (wanted == desired.sets.end() || wanted->second.elements.size() < least) continue;
+        const bool alone = std::none_of(actual.sets.begin(), actual.sets.end(), [&](const auto& entry) {
+            const auto other = parse_exempt_set_name(entry.first);
+            return other && other->family == set.family && other->length >= set.length &&
+                   !(entry.second.elements.empty() && entry.second.ended.empty());
+        });
+        if (alone) fillings[wanted->first] = std::move(wanted->second.elements);
+    }
+    return fillings;
 }
 
 }  // namespace smtpfence

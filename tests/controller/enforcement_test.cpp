@@ -1,8 +1,11 @@
 #include "controller/enforcement.hpp"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 
 #include "controller/followed_router.hpp"
+#include "rules/layout.hpp"
 #include "rules/scenario.hpp"
 
 using namespace smtpfence;
@@ -181,6 +184,55 @@ TEST_CASE("enforcement: most of a large set ends with it, whatever the kernel re
     CHECK(router.ended_at_once() == ended_at_once);
     CHECK(router.exempt("100.64.3.7"));
     CHECK(router.exempt("100.127.0.9"));
+    CHECK(router.differences() == 0);
+    CHECK(router.enforcement.applied() == router.kernel.read());
+}
+
+TEST_CASE("enforcement: a set that everybody left is filled, whatever the kernel refuses on the way") {
+    Router router;
+    committed(*router.database, [](Change& change) {
+        for (int number = 0; number < 12'000; ++number) {
+            const std::string customer = fmt::format("customer{}", number);
+            assign(change, customer, Prefix::parse(fmt::format("100.66.{}.{}", number / 256, number % 256)), {}, false);
+            grant_exemption(change, {customer, "test", {}, {}, Seconds(3600), {}});
+        }
+    });
+    router.enforcement.replace_sets_from(500);
+    router.enforcement.take();
+    router.enforcement.restore(compile(many_rights(1000, now()), {}, {}), now());
+    size_t noted = 0;
+    router.enforcement.on_commit([&](const Transaction& transaction) {
+        for (const Operation& operation : transaction.operations) {
+            const auto* added = std::get_if<AddElements>(&operation);
+            if (added && parse_exempt_set_name(added->set)) noted += added->elements.size();
+        }
+    });
+    size_t filled = 12'000;
+    SECTION("nothing") {}
+    SECTION("the first 10000") {
+        router.kernel.fail_commit(3, ENOMEM);
+        filled = 0;
+    }
+    SECTION("the rest") {
+        router.kernel.fail_commit(4, ENOMEM);
+        filled = 10'000;
+    }
+    const auto exempt = [&] {
+        const Fence& applied = router.enforcement.applied();
+        return applied.sets.at(exempt_set_of(applied, "100.66.0.0"_p).value()).elements.size();
+    };
+    if (filled < 12'000) {
+        CHECK_THROWS_AS(router.follow(), KernelError);
+        CHECK(router.enforcement.applied() == router.kernel.read());
+        CHECK(exempt() == filled);
+        CHECK(noted == filled);
+    }
+    const Pass pass = router.follow();
+    CHECK(router.ended_at_once() == 1000);
+    CHECK(exempt() == 12'000);
+    CHECK(noted == 12'000);
+    CHECK(pass.changes >= (filled == 12'000 ? 12'000 : 12'000 - filled));
+    CHECK(router.enforcement.next_end().value() <= now() + Seconds(3600));
     CHECK(router.differences() == 0);
     CHECK(router.enforcement.applied() == router.kernel.read());
 }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "rules/element_changes.hpp"
 #include "rules/fence_record.hpp"
 #include "rules/kernel.hpp"
 #include "rules/layout.hpp"
@@ -54,9 +55,14 @@ std::string plan_text(const Fence& actual, const Changes& changes) {
     return words;
 }
 
+struct Led {
+    Fence fence;
+    size_t fillings = 0;
+};
+
 /// `actual` on its whole way to `desired`; `each` sees it after each transaction.
 template <typename Each>
-Fence led(Fence actual, Fence desired, size_t least, const Each& each) {
+Led led(Fence actual, Fence desired, size_t least, const Each& each) {
     const auto go = [&](const Changes& changes) {
         for (const Transaction& transaction : changes.transactions) {
             perform(actual, transaction);
@@ -66,9 +72,28 @@ Fence led(Fence actual, Fence desired, size_t least, const Each& each) {
     const Replacement first = replacement(actual, desired, test_time(), least);
     go(first.changes);
     adopt(first.successors, desired);
-    go(difference(actual, desired, test_time()));
-    CHECK(actual == desired);
-    return actual;
+    const Fence whole = desired;
+    const auto fillings = take_fillings(actual, desired, least);
+    go(difference(actual, std::move(desired), test_time()));
+    for (auto [name, elements] : fillings) {
+        auto at = elements.begin();
+        go({{{{AddElements{name, next_chunk(elements, at, test_time())}}}}});
+    }
+    CHECK(actual == whole);
+    return {std::move(actual), fillings.size()};
+}
+
+/// How many of these take_fillings() takes for a router that holds `actual`.
+size_t filled(const Fence& actual, const std::vector<Right>& rights, size_t least) {
+    Fence desired = compiled(rights, actual);
+    const Fence whole = desired;
+    size_t taken = 0;
+    for (const auto& [name, elements] : take_fillings(actual, desired, least)) {
+        CHECK(desired.sets.at(name).elements.empty());
+        CHECK(elements == whole.sets.at(name).elements);
+        taken += elements.size();
+    }
+    return taken;
 }
 
 }  // namespace
@@ -113,7 +138,7 @@ TEST_CASE("replacement: it is worth it where enough ends, and twice as much as s
 TEST_CASE("replacement: the next one goes back to the first capacity, and a set that has to grow grows") {
     Fence fence = fence_of(addresses(0, 20));
     const auto capacity = [&](std::vector<Right> rights) {
-        fence = led(fence, compiled(std::move(rights), fence), 10, [](const Fence&, const Transaction&) {});
+        fence = led(fence, compiled(std::move(rights), fence), 10, [](const Fence&, const Transaction&) {}).fence;
         return parse_exempt_set_name(exempt_set_of(fence, Prefix::parse("100.64.0.0")).value())->capacity;
     };
     CHECK(capacity(addresses(100, 20)) == 8192);
@@ -138,11 +163,59 @@ TEST_CASE("replacement: nothing is replaced beside what somebody has to put righ
     CHECK(replacement(meddled, compiled({}, actual), test_time(), 5).changes.empty());
 }
 
+TEST_CASE("replacement: what an empty set should hold is added behind the rest where nobody waits for it") {
+    const std::vector<Right> wanted = addresses(0, 9);
+    Fence actual = fence_of(addresses(0, 1));
+    Elements& elements = actual.sets.at("exempt4_32").elements;
+    elements.clear();
+    SECTION("it is") {
+        CHECK(filled(actual, wanted, 9) == 9);
+        actual = fence_of({{Prefix::parse("100.64.1.0/29"), never}, {Prefix::parse("2001:db8::/56"), never}});
+        actual.sets["exempt4_32"].shape = exempt_shape({Family::v4, 32, first_capacity});
+        CHECK(filled(actual, wanted, 9) == 9);  // beside wider ones and another family's
+    }
+    SECTION("they are few") { CHECK(filled(actual, wanted, 10) == 0); }
+    SECTION("it is not there") { CHECK(filled(actual, {{Prefix::parse("100.64.0.8/29"), never}}, 1) == 0); }
+    SECTION("it isn't empty") {
+        elements.emplace(to_key(wanted[0].prefix), Held{});
+        CHECK(filled(actual, wanted, 1) == 0);
+    }
+    SECTION("the kernel may still count what ended in it") {
+        actual.sets.at("exempt4_32").ended.emplace(to_key(wanted[0].prefix), Held{{}, test_time()});
+        CHECK(filled(actual, wanted, 1) == 0);
+    }
+    SECTION("another set holds the same for now") {
+        Set& larger = actual.sets["exempt4_32_8192"];
+        larger.shape = exempt_shape({Family::v4, 32, 8192});
+        elements.emplace(to_key(wanted[0].prefix), Held{});
+        CHECK(filled(actual, wanted, 1) == 0);
+    }
+    SECTION("narrower exemptions go that it begins around") {
+        actual = fence_of({{Prefix::parse("100.64.0.9"), never}});
+        actual.sets["exempt4_29"].shape = exempt_shape({Family::v4, 29, first_capacity});
+        CHECK(filled(actual, {{Prefix::parse("100.64.0.8/29"), never}}, 1) == 0);
+    }
+}
+
+TEST_CASE("replacement: a filling comes in transactions of 10000, without what is over") {
+    Elements elements;
+    for (uint32_t number = 0; number < 20'001; ++number) {
+        Prefix::Address address{100, 64, static_cast<uint8_t>(number >> 8), static_cast<uint8_t>(number)};
+        elements[to_key(Prefix(Family::v4, address, 32))].until = number % 20'000 == 0 ? test_time() : never;
+    }
+    auto at = elements.begin();
+    CHECK(next_chunk(elements, at, test_time()).size() == 10'000);
+    CHECK(next_chunk(elements, at, test_time()).size() == 9'999);
+    CHECK(next_chunk(elements, at, test_time()).empty());
+    CHECK(elements.size() == 19'999);
+}
+
 /// After each transaction: nobody is exempt who neither was nor will be, nobody who stays is closed, and as soon as
 /// anybody is new nobody is left who ends: no address that is in none of the exemptions to come.
 TEST_CASE("replacement: on the way between random fences nobody is opened or closed by accident") {
     std::mt19937 random(20261127);
     int replaced = 0;
+    size_t fillings = 0;
     Fence fence = compile(random_policy(random, test_time()), small_border(), {});
     for (int round = 0; round < 300; ++round) {
         const Fence desired = compile(random_policy(random, test_time()), random_border(random), fence);
@@ -153,7 +226,7 @@ TEST_CASE("replacement: on the way between random fences nobody is opened or clo
         FenceReader reader;
         each_record_line(fence, [&](std::string_view line) { reader.read(line); });
         bool narrowed = false;
-        fence = led(std::move(fence), desired, 1, [&](const Fence& now, const Transaction& transaction) {
+        Led result = led(std::move(fence), desired, 1, [&](const Fence& now, const Transaction& transaction) {
             const std::set<Prefix> present = exempt(now);
             REQUIRE(std::includes(present.begin(), present.end(), staying.begin(), staying.end()));
             const bool all_known = std::all_of(present.begin(), present.end(), [&](const Prefix& prefix) {
@@ -172,7 +245,10 @@ TEST_CASE("replacement: on the way between random fences nobody is opened or clo
             }
             reader.read(record_lines(transaction));
         });
+        fence = std::move(result.fence);
+        fillings += result.fillings;
         CHECK(same_record(std::move(reader).fence(test_time()), fence));
     }
     CHECK(replaced > 100);
+    CHECK(fillings > 10);
 }
