@@ -220,7 +220,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    if (!confirmed || confirmed->revision < revision) confirmed = confirmed_by_now(database);
+    if (!confirmed || confirmed->revision != revision) confirmed = confirmed_by_now(database);
     Fence desired = compile(std::move(policy), border_, applied_);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile

@@ -61,7 +61,8 @@ public:
     Enforcement(Kernel& kernel, Border border, Guard guard = Guard({}))
         : kernel_(kernel), border_(std::move(border)), guard_(std::move(guard)) {}
 
-    /// Is called with each transaction that the kernel took, when applied() has it.
+    /// Is called with each transaction that the kernel took, when applied() has it; while an empty set is filled,
+    /// applied() has what was added only at the end.
     void on_commit(std::function<void(const Transaction&)> note) { note_ = std::move(note); }
     /// Is called when the table was read anew: what was noted before need not add up to applied().
     void on_take(std::function<void()> note) { note_take_ = std::move(note); }

@@ -71,9 +71,9 @@ public:
     /// makes settle() write everything.
     void append(const Transaction&, Instant now);
 
-    /// Notes a transaction that led to the fence `after`, for a new file that settle() completes. The first one that
-    /// does something to elements has all of `after` written. Never throws: where it can't be written, settle() says
-    /// so.
+    /// Notes a transaction that led to the fence `after` (or to that with what it added), for a new file that settle()
+    /// completes. The first one that does something to elements has all of `after` written. Never throws: where it
+    /// can't be written, settle() says so.
     void draft(const Transaction&, const Fence& after);
 
     /// After a pass: the file holds `fence` and `openings`, as of `revision` and its mark (Snapshot::mark), and after a

@@ -90,10 +90,12 @@ bool read_words(Contents& contents, std::string_view line) {
     return true;
 }
 
+[[noreturn]] void refuse_line() { throw Refused(Refusal::invalid, "a line is too long"); }
+
 void read_body(Contents& contents, std::string_view body) {
     while (!body.empty()) {
         const std::string_view line = body.substr(0, body.find('\n'));
-        if (line.size() > longest_line) throw Refused(Refusal::invalid, "a line is too long");
+        if (line.size() > longest_line) refuse_line();
         body.remove_prefix(std::min(line.size() + 1, body.size()));
         if (line.starts_with('+') || line.starts_with('-')) {
             contents.fence.read(line);
@@ -129,17 +131,19 @@ public:
         std::optional<Refused> refused;
         std::string buffer;
         while (rest > 0) {
-            const std::string piece = take(std::min(rest, piece_size));
-            rest -= piece.size();
-            digest.add(piece);
-            buffer += piece;
+            const size_t begun = buffer.size(), count = std::min<size_t>(rest, piece_size);
+            buffer.resize(begun + count);
+            read(buffer.data() + begun, count);
+            digest.add(std::string_view(buffer).substr(begun));
+            rest -= count;
             const size_t end = rest == 0 ? buffer.size() : buffer.rfind('\n') + 1;
             try {
                 if (!refused) lines(std::string_view(buffer).substr(0, end));
+                if (buffer.size() - end > longest_line) refuse_line();
             } catch (const Refused& refusal) {
                 refused = refusal;
             }
-            buffer.erase(0, end);
+            buffer.erase(0, refused ? buffer.size() : end);
         }
         if (std::string_view(header).substr(28, 64) != digest.text())
             throw Refused(Refusal::invalid, "a record's checksum differs");
@@ -151,10 +155,14 @@ private:
 
     [[noreturn]] static void cut_off() { throw Refused(Refusal::invalid, "its last record is cut off"); }
 
+    void read(char* to, size_t count) {
+        if (source_(to, count) != count) cut_off();
+        left_ -= count;
+    }
+
     std::string take(size_t count) {
         std::string bytes(count, '\0');
-        if (source_(bytes.data(), count) != count) cut_off();
-        left_ -= count;
+        read(bytes.data(), count);
         return bytes;
     }
 

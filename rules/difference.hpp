@@ -95,7 +95,8 @@ struct Replacement {
 /// The first step from `actual` to `desired` for sets of which `least` elements or more end, and twice as many as stay:
 /// new sets are filled with what stays, each right by the sooner of its two ends; then one transaction switches the
 /// rules to them and deletes the old ones. Everything that ends does so at once, for what it takes to write what stays.
-/// Nothing is replaced while the rules are not as they should be, or two sets of one kind are side by side.
+/// Nothing is replaced while the rules are not as they should be, or two sets of one kind are side by side; and no set
+/// in which a right goes that a wider one begins around.
 Replacement replacement(const Fence& actual, const Fence& desired, Instant now, size_t least);
 
 /// Names the sets of `desired` after their successors, so that difference() goes on from there.
@@ -103,7 +104,7 @@ void adopt(const std::map<std::string, std::string>& successors, Fence& desired)
 
 /// Takes out of `desired` what exemption sets should hold, `least` or more, that are empty in `actual` and in nobody's
 /// stead: no right of the same or of longer prefixes of the family is there. It may be added behind all of the
-/// difference. By set.
+/// difference. By set; none while the rules or the exemption sets' shapes are not as they should be.
 std::map<std::string, Elements> take_fillings(const Fence& actual, Fence& desired, size_t least);
 
 /// difference() from a policy's delta, touching only what the delta names. nullopt: a set is missing or more than 80 %

@@ -47,6 +47,24 @@ std::optional<ExemptSet> successor_of(const ExemptSet& set, const Fence& desired
 
 std::string name_of(const ExemptSet& set) { return exempt_set_name(set.family, set.length, set.capacity); }
 
+/// Whether a wider right begins in `desired` around one of those that go from the set: they go behind it, one by one.
+bool begins_around(const ElementList& goes, const ExemptSet& set, const Fence& actual, const Fence& desired) {
+    const auto by_key = [](const auto& element, const Key& key) { return element.first < key; };
+    for (const ExemptSet& wide : exempt_sets_of(desired)) {
+        if (wide.family != set.family || wide.length >= set.length) continue;
+        const SetShape shape = exempt_shape(wide);
+        for (const auto& [key, held] : desired.sets.at(name_of(wide)).elements) {
+            const Prefix around = to_prefix(key, shape.key);
+            const auto inside = std::lower_bound(goes.begin(), goes.end(),
+                                                 to_key(Prefix(set.family, around.address(), set.length)), by_key);
+            if (inside == goes.end() || !around.contains(to_prefix(inside->first, exempt_shape(set).key))) continue;
+            const auto before = exempt_set_of(actual, around);
+            if (!before || !actual.sets.at(*before).elements.contains(key)) return true;
+        }
+    }
+    return false;
+}
+
 }  // namespace
 
 Replacement replacement(const Fence& actual, const Fence& desired, Instant now, size_t least) {
@@ -65,7 +83,7 @@ Replacement replacement(const Fence& actual, const Fence& desired, Instant now, 
         const std::string name = name_of(set), next = name_of(*successor);
         const auto wanted = desired.sets.find(desired.sets.contains(name) ? name : next);
         auto parting = part(actual.sets.at(name).elements, wanted->second.elements, now, least);
-        if (!parting) continue;
+        if (!parting || begins_around(parting->goes, set, actual, desired)) continue;
         after.back() = *successor;
         result.successors[name] = next;
         all.push_back({{AddSet{next, exempt_shape(*successor)}}});
@@ -94,13 +112,18 @@ void adopt(const std::map<std::string, std::string>& successors, Fence& desired)
 
 std::map<std::string, Elements> take_fillings(const Fence& actual, Fence& desired, size_t least) {
     std::map<std::string, Elements> fillings;
-    for (const ExemptSet& set : exempt_sets_of(actual)) {
+    const std::vector<ExemptSet> sets = exempt_sets_of(actual);
+    const bool sound = std::all_of(sets.begin(), sets.end(), [&](const ExemptSet& set) {
+        return actual.sets.at(name_of(set)).shape == exempt_shape(set);  // of another kind it isn't read
+    });
+    if (!sound || actual.chains != chains_with(sets)) return fillings;
+    for (const ExemptSet& set : sets) {
         const auto wanted = desired.sets.find(name_of(set));
         if (wanted == desired.sets.end() || wanted->second.elements.size() < least) continue;
-        const bool alone = std::none_of(actual.sets.begin(), actual.sets.end(), [&](const auto& entry) {
-            const auto other = parse_exempt_set_name(entry.first);
-            return other && other->family == set.family && other->length >= set.length &&
-                   !(entry.second.elements.empty() && entry.second.ended.empty());
+        const bool alone = std::none_of(sets.begin(), sets.end(), [&](const ExemptSet& other) {
+            const Set& held = actual.sets.at(name_of(other));
+            return other.family == set.family && other.length >= set.length &&
+                   !(held.elements.empty() && held.ended.empty());
         });
         if (alone) fillings[wanted->first] = std::move(wanted->second.elements);
     }

@@ -5,7 +5,7 @@ import shutil
 import statistics
 
 from generation import Events
-from namespaces import Measured, Namespace
+from namespaces import Measured, Namespace, touch_memory
 from router import exempt_address, set_sizes
 
 NEWSETELEM, NEWRULE, NEWSET, NEWCHAIN = 12, 6, 9, 3
@@ -21,6 +21,14 @@ def ipset_file(path, size, name="exempt", shift=0):
     return path
 
 
+def load(measure, size):
+    """What a function returns that measures a load of so many exemptions: with memory that is there, and a disk that
+    has what was written before."""
+    os.sync()
+    touch_memory(32 + size // 1000)
+    return measure()
+
+
 def first_apply(table, router, turns):
     """From SQLite to an empty kernel, beside `nft -f` of the same table and `ipset restore` of the same addresses."""
     size = router.exemptions
@@ -31,10 +39,10 @@ def first_apply(table, router, turns):
     for _ in range(turns):
         router.namespace, peer, other = Namespace(), Namespace(), Namespace()
         router.forget_state()
-        ours.append(router.run("apply"))
-        nft.append(Measured(peer, "nft", "-f", script))
+        ours.append(load(lambda: router.run("apply"), size))
+        nft.append(load(lambda: Measured(peer, "nft", "-f", script), size))
         with open(restore, "rb") as lines:
-            ipset.append(Measured(other, "ipset", "restore", stdin=lines))
+            ipset.append(load(lambda: Measured(other, "ipset", "restore", stdin=lines), size))
     if size <= 100_000 and set_sizes(router.namespace) != set_sizes(peer):
         raise RuntimeError("ours and nft's table list different numbers of elements")
     seconds = [[run.seconds for run in runs] for runs in (ours, nft, ipset)]
@@ -71,13 +79,12 @@ def start(table, router):
     table.add("resident memory of the service at its start's peak", "MB", size, peak, how="VmHWM")
 
 
-def restored_and_swapped(first, other):
-    """Seconds in which ipset fills a set beside the one in use and swaps them."""
-    peer = Namespace()
+def restored_and_swapped(peer, first, other, size):
+    """Seconds in which ipset fills a set beside the one in use and swaps them, in an empty namespace."""
     with open(first, "rb") as lines:
         Measured(peer, "ipset", "restore", stdin=lines)
     with open(other, "rb") as lines:
-        filled = Measured(peer, "ipset", "restore", stdin=lines).seconds
+        filled = load(lambda: Measured(peer, "ipset", "restore", stdin=lines), size).seconds
     return filled + Measured(peer, "ipset", "swap", "exempt", "next").seconds
 
 
@@ -93,13 +100,15 @@ def replace_all(table, router, restore, turns):
     ours, ipset = [], []
     for turn in range(turns):
         if turn > 0:
+            peer = None
             router.namespace = Namespace()
             router.forget_state()
             router.use(before)
             router.run("apply")
             router.use(moved)
-        ipset.append(restored_and_swapped(restore, other))
-        ours.append(router.run("apply", "--confirm").seconds)
+        peer = Namespace()  # which nobody clears away beside ours
+        ipset.append(restored_and_swapped(peer, restore, other, size))
+        ours.append(load(lambda: router.run("apply", "--confirm"), size).seconds)
         router.asked(shift=size)
     table.samples("replace all", "s", size, ours, peer="ipset restore and swap", theirs=statistics.median(ipset),
                   goal="less" if size >= 1_000_000 else "",

@@ -154,6 +154,32 @@ TEST_CASE("last_good: a byte that changed anywhere is noticed, and the previous 
     CHECK(state.read()->revision == 7);
 }
 
+TEST_CASE("last_good: a file that is read in many pieces is read like a short one") {
+    State state;
+    const Fence large = compile(many_rights(40'000, settled), small_border(), {});
+    keep_in(state.directory, small_fence(), 6);
+    keep_in(state.directory, large, 7);
+    const std::string whole = bytes_of(state.file);
+    REQUIRE(whole.size() > size_t{1} << 20);
+    std::string damaged = whole;
+    SECTION("whole") {
+        const Snapshot read = state.read().value();
+        CHECK(same_record(read.fence, large));
+        CHECK(read.resumable);
+        CHECK(read.whole == whole.size());
+        return;
+    }
+    SECTION("cut off") { damaged.pop_back(); }
+    SECTION("a line that is none, by damage") { damaged[whole.size() / 2] = '\n'; }
+    SECTION("a line that nobody ends") {
+        damaged = std::string(snapshot_magic) + record_of("at 5\n" + std::string(size_t{1} << 20, '1'));
+    }
+    write_bytes(state.file, damaged);
+    CHECK(state.read()->revision == 6);
+    const bool by_damage = damaged.size() == whole.size();
+    CHECK((state.complaint().find("checksum") != std::string::npos) == by_damage);
+}
+
 TEST_CASE("last_good: other versions, links and directories are not read") {
     State state;
     fs::create_directories(state.directory);

@@ -68,6 +68,23 @@ class Answers(ServiceCase):
                 self.recovered()
                 self.toggled("grant")
 
+    def test_a_kernel_that_goes_on_refusing_is_asked_less_and_less_often(self):
+        """However many commits there are meanwhile, each of which would be a pass."""
+        self.service.start()
+        self.toggled("grant")
+        commits, log = 100, f"{self.service.directory}/calls"
+        with Tracer(self.service, "sendto:error=ENOMEM", log=log):
+            for number in range(commits):
+                self.service.command("exempt", "revoke" if number % 2 == 0 else "grant", CUSTOMER, "--reason", "a call",
+                                     "--no-wait")
+            self.service.enforced(lambda: self.status()["error"], "the error in status")
+        with open(log, encoding="utf-8") as calls:
+            refused = sum("(INJECTED)" in line for line in calls)
+        self.assertGreater(refused, 1)
+        self.assertLess(refused, commits / 2)
+        self.recovered()
+        self.toggled("revoke")
+
 
 class FullSets(ServiceCase):
     """The set that holds both experts' addresses is filled to the size that it declares, by somebody else's hand: the

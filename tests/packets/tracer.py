@@ -11,11 +11,11 @@ from network import FRAME_PATIENCE
 
 
 class Tracer:
-    """Traces until the block ends; each injection is a word for strace's -e inject."""
+    """Traces until the block ends; each injection is a word for strace's -e inject. `log` is told of each call."""
 
-    def __init__(self, service, *injections):
+    def __init__(self, service, *injections, log="/dev/null"):
         self.process = subprocess.Popen(
-            ["strace", "-f", "-o", "/dev/null", "-p", str(service.process.pid),
+            ["strace", "-f", "-o", log, "-p", str(service.process.pid),
              *[word for injection in injections for word in ("-e", f"inject={injection}")]],
             stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
         line = self.process.stderr.readline()

@@ -163,6 +163,19 @@ TEST_CASE("replacement: nothing is replaced beside what somebody has to put righ
     CHECK(replacement(meddled, compiled({}, actual), test_time(), 5).changes.empty());
 }
 
+TEST_CASE("replacement: a set in which a right goes that a wider one begins around is not replaced") {
+    const Right wide{Prefix::parse("100.64.0.0/29"), never}, elsewhere{Prefix::parse("100.64.1.0/29"), never};
+    const auto replaced = [](const std::vector<Right>& before, const std::vector<Right>& after) {
+        const Fence actual = fence_of(before);
+        return !replacement(actual, compiled(after, actual), test_time(), 9).changes.empty();
+    };
+    std::vector<Right> before = addresses(0, 9);
+    CHECK_FALSE(replaced(before, {wide}));
+    CHECK(replaced(before, {elsewhere}));
+    before.insert(before.begin(), wide);
+    CHECK(replaced(before, {wide}));  // it is there already
+}
+
 TEST_CASE("replacement: what an empty set should hold is added behind the rest where nobody waits for it") {
     const std::vector<Right> wanted = addresses(0, 9);
     Fence actual = fence_of(addresses(0, 1));
@@ -171,7 +184,6 @@ TEST_CASE("replacement: what an empty set should hold is added behind the rest w
     SECTION("it is") {
         CHECK(filled(actual, wanted, 9) == 9);
         actual = fence_of({{Prefix::parse("100.64.1.0/29"), never}, {Prefix::parse("2001:db8::/56"), never}});
-        actual.sets["exempt4_32"].shape = exempt_shape({Family::v4, 32, first_capacity});
         CHECK(filled(actual, wanted, 9) == 9);  // beside wider ones and another family's
     }
     SECTION("they are few") { CHECK(filled(actual, wanted, 10) == 0); }
@@ -187,12 +199,27 @@ TEST_CASE("replacement: what an empty set should hold is added behind the rest w
     SECTION("another set holds the same for now") {
         Set& larger = actual.sets["exempt4_32_8192"];
         larger.shape = exempt_shape({Family::v4, 32, 8192});
+        actual.chains = chains_with(exempt_sets_of(actual));
         elements.emplace(to_key(wanted[0].prefix), Held{});
+        CHECK(filled(actual, wanted, 1) == 0);
+    }
+    SECTION("the rules are not as they should be") {
+        actual.chains.at("outbound").rules.pop_back();
+        CHECK(filled(actual, wanted, 1) == 0);
+    }
+    SECTION("a set is somebody else's, so that nobody knows what it holds") {
+        const bool itself = GENERATE(true, false);
+        const ExemptSet set{Family::v4, static_cast<uint8_t>(itself ? 32 : 29), first_capacity};
+        Set& other = actual.sets[exempt_set_name(set.family, set.length, set.capacity)];
+        other.shape = exempt_shape(set);
+        other.shape.dynamic = true;
+        actual.chains = chains_with(exempt_sets_of(actual));
         CHECK(filled(actual, wanted, 1) == 0);
     }
     SECTION("narrower exemptions go that it begins around") {
         actual = fence_of({{Prefix::parse("100.64.0.9"), never}});
         actual.sets["exempt4_29"].shape = exempt_shape({Family::v4, 29, first_capacity});
+        actual.chains = chains_with(exempt_sets_of(actual));
         CHECK(filled(actual, {{Prefix::parse("100.64.0.8/29"), never}}, 1) == 0);
     }
 }
