@@ -113,10 +113,12 @@ void adopt(const std::map<std::string, std::string>& successors, Fence& desired)
 std::map<std::string, Elements> take_fillings(const Fence& actual, Fence& desired, size_t least) {
     std::map<std::string, Elements> fillings;
     const std::vector<ExemptSet> sets = exempt_sets_of(actual);
+    if (actual.chains != chains_with(sets)) return fillings;  // perhaps of another layout, with other names
     const bool sound = std::all_of(sets.begin(), sets.end(), [&](const ExemptSet& set) {
-        return actual.sets.at(name_of(set)).shape == exempt_shape(set);  // of another kind it isn't read
+        const auto found = actual.sets.find(name_of(set));
+        return found != actual.sets.end() && found->second.shape == exempt_shape(set);  // else it isn't read
     });
-    if (!sound || actual.chains != chains_with(sets)) return fillings;
+    if (!sound) return fillings;
     for (const ExemptSet& set : sets) {
         const auto wanted = desired.sets.find(name_of(set));
         if (wanted == desired.sets.end() || wanted->second.elements.size() < least) continue;

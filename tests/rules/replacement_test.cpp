@@ -207,6 +207,12 @@ TEST_CASE("replacement: what an empty set should hold is added behind the rest w
         actual.chains.at("outbound").rules.pop_back();
         CHECK(filled(actual, wanted, 1) == 0);
     }
+    SECTION("the sets are another layout's") {
+        auto set = actual.sets.extract("exempt4_32");
+        set.key() += "_old";
+        actual.sets.insert(std::move(set));
+        CHECK(filled(actual, wanted, 1) == 0);
+    }
     SECTION("a set is somebody else's, so that nobody knows what it holds") {
         const bool itself = GENERATE(true, false);
         const ExemptSet set{Family::v4, static_cast<uint8_t>(itself ? 32 : 29), first_capacity};
