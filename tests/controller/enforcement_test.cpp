@@ -1,7 +1,5 @@
 #include "controller/enforcement.hpp"
 
-#include <fmt/format.h>
-
 #include <catch2/catch.hpp>
 
 #include "controller/followed_router.hpp"
@@ -190,13 +188,7 @@ TEST_CASE("enforcement: most of a large set ends with it, whatever the kernel re
 
 TEST_CASE("enforcement: a set that everybody left is filled, whatever the kernel refuses on the way") {
     Router router;
-    committed(*router.database, [](Change& change) {
-        for (int number = 0; number < 12'000; ++number) {
-            const std::string customer = fmt::format("customer{}", number);
-            assign(change, customer, Prefix::parse(fmt::format("100.66.{}.{}", number / 256, number % 256)), {}, false);
-            grant_exemption(change, {customer, "test", {}, {}, Seconds(3600), {}});
-        }
-    });
+    router.grant_many(12'000);
     router.enforcement.replace_sets_from(500);
     router.enforcement.take();
     router.enforcement.restore(compile(many_rights(1000, now()), {}, {}), now());

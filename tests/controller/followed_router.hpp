@@ -1,6 +1,8 @@
 #pragma once
 // A router for tests of Enforcement: a database with something in it, and a kernel that is a model.
 
+#include <fmt/format.h>
+
 #include "controller/enforcement.hpp"
 #include "rules/model_kernel.hpp"
 #include "rules/scenario.hpp"
@@ -26,6 +28,17 @@ struct Router {
     void grant(const std::string& customer, Seconds duration = Seconds{30 * 86400}) {
         committed(*database, [&](Change& change) {
             grant_exemption(change, {customer, "test", {}, {}, duration, {}});
+        });
+    }
+    /// To new customers, for an hour, each with an address from 100.66.0.0 on.
+    void grant_many(int count) {
+        committed(*database, [&](Change& change) {
+            for (int number = 0; number < count; ++number) {
+                const std::string customer = fmt::format("customer{}", number);
+                const std::string address = fmt::format("100.66.{}.{}", number / 256, number % 256);
+                assign(change, customer, Prefix::parse(address), {}, false);
+                grant_exemption(change, {customer, "test", {}, {}, Seconds(3600), {}});
+            }
         });
     }
     void revoke(const std::string& customer) {
