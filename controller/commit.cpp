@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <future>
+#include <utility>
 
 #include "controller/enforcement.hpp"
 #include "rules/element_changes.hpp"
@@ -43,24 +45,33 @@ Pass Enforcement::commit(Changes changes, bool noted) {
     return pass;
 }
 
-/// The elements of a set that is empty. They become the mirror's as they are, instead of one by one.
+/// The elements of a set that is empty. They become the mirror's as they are, instead of one by one. While the kernel
+/// takes a chunk, a thread notes the one before and cuts the next.
 void Enforcement::fill(const std::string& set, Elements elements, Instant now, bool noted, Pass& pass) {
     Elements& mirror = applied_.sets.at(set).elements;
-    for (auto at = elements.begin(); at != elements.end();) {
-        const Key first = at->first;
-        const Transaction transaction{{AddElements{set, next_chunk(elements, at, now)}}};
-        if (elements_in(transaction) == 0) break;
+    auto at = elements.begin();
+    const auto cut = [&] { return Transaction{{AddElements{set, next_chunk(elements, at, now)}}}; };
+    Transaction sent;
+    for (Transaction chunk = cut(); elements_in(chunk) > 0;) {
+        auto next = std::async(std::launch::async | std::launch::deferred, [&] {
+            note(sent, noted);
+            return cut();
+        });
         try {
-            send(transaction);
+            send(chunk);
         } catch (...) {
-            elements.erase(elements.lower_bound(first), elements.end());
+            next.wait();
+            const AddElements& refused = std::get<AddElements>(chunk.operations.front());
+            elements.erase(elements.lower_bound(refused.elements.front().first), elements.end());
             mirror = std::move(elements);
             throw;
         }
-        note(transaction, noted);
-        pass.changes += elements_in(transaction);
+        pass.changes += elements_in(chunk);
         ++pass.transactions;
+        Transaction following = next.get();
+        sent = std::exchange(chunk, std::move(following));
     }
+    note(sent, noted);
     mirror = std::move(elements);
 }
 

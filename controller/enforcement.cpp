@@ -18,8 +18,6 @@ namespace {
 constexpr int most_restarts = 3;
 /// Half of what read_delta() goes back for ends.
 constexpr Seconds longest_rest{1800};
-/// Bytes of confirmed openings for which a thread is worth it.
-constexpr size_t long_lines = size_t{1} << 20;
 
 bool closes(Action action) { return action == Action::drop || action == Action::reject; }
 
@@ -39,17 +37,18 @@ std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
     }
 }
 
-/// What was confirmed together with the revisions that `last` does not know; a million lines are parsed in a thread.
-std::future<Widening> confirmed_since(Database& database, Revision last) {
-    std::string lines = confirmed_openings(database, last);
-    const auto launch = lines.size() > long_lines ? std::launch::async | std::launch::deferred : std::launch::deferred;
-    return std::async(launch, [lines = std::move(lines)] { return parse_widening(lines); });
+/// What was confirmed together with the revisions that `last` does not know.
+Widening confirmed_since(Database& database, Revision last) {
+    WideningReader reader;
+    confirmed_openings(database, last, [&](std::string_view lines) { reader.read(lines); });
+    return std::move(reader).widening();
 }
 
-Widening withheld_part(Guard& guard, std::future<Widening> confirmed, const Fence& before, const Fence& desired,
-                       Instant now) {
+/// Of what `desired` would open; `confirmed` is asked for what may be, when there is anything.
+template <typename Confirmed>
+Widening withheld_part(Guard& guard, Confirmed confirmed, const Fence& before, const Fence& desired, Instant now) {
     Widening asked = widening(before, desired, now);
-    if (!asked.empty()) asked = without(asked, confirmed.get());
+    if (!asked.empty()) asked = without(asked, confirmed());
     return guard.judge(space_of(before), asked, now);
 }
 
@@ -100,7 +99,8 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     plan.desired = compile(std::move(policy), border, plan.actual);
     if (last)
         withhold(plan.desired, last->fence,
-                 withheld_part(guard, confirmed_since(database, last->revision), last->fence, plan.desired, now));
+                 withheld_part(
+                     guard, [&] { return confirmed_since(database, last->revision); }, last->fence, plan.desired, now));
     plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
@@ -220,11 +220,11 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    if (!confirmed || confirmed->revision != revision) confirmed = confirmed_by_now(database);
     Fence desired = compile(std::move(policy), border_, applied_);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile
-    hold_back(std::move(confirmed->openings), desired, now);
+    if (!confirmed || confirmed->revision != revision) confirmed.reset();
+    hold_back(database, std::move(confirmed), desired, now);
     adopt_ends(applied_, desired, now);
     const Pass rest = bring_to(std::move(desired), now);
     pass.changes += rest.changes;
@@ -288,13 +288,17 @@ bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant
     }
     if (asked.empty()) return true;
     if (!space_) space_ = space_of(applied_);
-    return guard_.judge(*space_, without(asked, confirmed_since(database, *revision_).get()), now).empty();
+    return guard_.judge(*space_, without(asked, confirmed_since(database, *revision_)), now).empty();
 }
 
-void Enforcement::hold_back(std::future<Widening> confirmed, Fence& desired, Instant now) {
+/// `confirmed`: nullopt, if it is not known yet.
+void Enforcement::hold_back(Database& database, std::optional<Confirmed> confirmed, Fence& desired, Instant now) {
     if (!last_ && !revision_) return;  // a router that never had a fence
     const Fence& before = last_ ? last_->fence : applied_;
-    withhold(desired, before, withheld_part(guard_, std::move(confirmed), before, desired, now));
+    const auto openings = [&] {
+        return confirmed ? std::move(confirmed->openings) : confirmed_by_now(database).openings;
+    };
+    withhold(desired, before, withheld_part(guard_, openings, before, desired, now));
 }
 
 void Enforcement::note_revision(Database& database, Revision revision, Instant now) {

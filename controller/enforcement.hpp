@@ -11,7 +11,6 @@
 // at.
 
 #include <functional>
-#include <future>
 #include <optional>
 
 #include "controller/culprits.hpp"
@@ -151,11 +150,11 @@ private:
     /// What may pass the guard: confirmed since the fence in force, at least until a revision.
     struct Confirmed {
         Revision revision = 0;
-        std::future<Widening> openings;  ///< none where no fence is in force
+        Widening openings;  ///< empty where no fence is in force
     };
     Confirmed confirmed_by_now(Database&) const;
     bool harmless(Database&, const PolicyDelta&, Instant now);
-    void hold_back(std::future<Widening> confirmed, Fence& desired, Instant now);
+    void hold_back(Database&, std::optional<Confirmed>, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now, PolicyReading*);

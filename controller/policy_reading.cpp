@@ -49,11 +49,19 @@ std::optional<WholePolicy> PolicyReading::take() {
     std::sort(helped_.begin(), helped_.end(), by_prefix);  // while the thread sorts what it has read
     auto whole = result_.valid() ? result_.get() : std::nullopt;
     if (!whole || helped_.empty()) return whole;
-    // Not merged into a third: of what the thread allocated, its arena keeps what is freed, 20 MB at a million.
+    // From the back, into the room behind: of what the thread allocated, its arena keeps what is freed, 20 MB at a
+    // million, and std::inplace_merge() takes 12 MB.
     std::deque<Right>& rights = whole->policy.rights;
-    const auto own = static_cast<std::ptrdiff_t>(rights.size());
-    for (; !helped_.empty(); helped_.pop_front()) rights.push_back(helped_.front());
-    std::inplace_merge(rights.begin(), rights.begin() + own, rights.end(), by_prefix);
+    auto own = rights.size();
+    rights.insert(rights.end(), helped_.begin(), helped_.end());
+    for (auto to = rights.rbegin(); !helped_.empty(); ++to) {
+        if (own > 0 && by_prefix(helped_.back(), rights[own - 1])) {
+            *to = rights[--own];
+        } else {
+            *to = helped_.back();
+            helped_.pop_back();
+        }
+    }
     const auto same = [](const Right& a, const Right& b) { return a.prefix == b.prefix; };
     rights.erase(std::unique(rights.begin(), rights.end(), same), rights.end());
     return whole;

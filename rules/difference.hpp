@@ -56,7 +56,7 @@ struct DeleteChain {
 };
 struct DeleteSet {
     std::string name;
-    ElementList ended{};  ///< exemptions that go with it, for the record: no other set has them
+    std::deque<Key> ended{};  ///< exemptions that go with it, sorted, for the record: no other set has them
 };
 using Operation = std::variant<AddSet, AddChain, AddElements, DeleteElements, ReplaceRules, DeleteChain, DeleteSet>;
 

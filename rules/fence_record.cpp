@@ -74,13 +74,17 @@ void each_added_line(const AddElements& add, const RecordLines& lines) {
     }
 }
 
-void each_removed_line(const std::string& set, const ElementList& elements, const RecordLines& lines) {
+const Key& key_of(const Key& key) { return key; }
+const Key& key_of(const ElementList::value_type& element) { return element.first; }
+
+template <typename List>
+void each_removed_line(const std::string& set, const List& gone, const RecordLines& lines) {
     const Kind kind = kind_of(set);
     if (kind.word.empty()) return;  // a leftover that was never ours
     std::string words;
-    for (const auto& element : elements) {
+    for (const auto& one : gone) {
         words.clear();
-        append_removed(words, kind, element.first);
+        append_removed(words, kind, key_of(one));
         lines(words);
     }
 }

@@ -10,7 +10,8 @@ namespace smtpfence {
 namespace {
 
 struct Parting {
-    ElementList stays, goes;
+    ElementList stays;
+    std::deque<Key> goes;
 };
 
 /// nullopt: not worth a new set.
@@ -22,7 +23,7 @@ std::optional<Parting> part(const Elements& have, const Elements& want, Instant 
         if (over(held, now)) continue;
         while (wanted != want.end() && wanted->first < key) ++wanted;
         if (wanted == want.end() || wanted->first != key || over(wanted->second, now)) {
-            parting.goes.emplace_back(key, held);
+            parting.goes.push_back(key);
             continue;
         }
         parting.stays.emplace_back(key, Held{{}, std::min(held.until, wanted->second.until)});
@@ -48,16 +49,15 @@ std::optional<ExemptSet> successor_of(const ExemptSet& set, const Fence& desired
 std::string name_of(const ExemptSet& set) { return exempt_set_name(set.family, set.length, set.capacity); }
 
 /// Whether a wider right begins in `desired` around one of those that go from the set: they go behind it, one by one.
-bool begins_around(const ElementList& goes, const ExemptSet& set, const Fence& actual, const Fence& desired) {
-    const auto by_key = [](const auto& element, const Key& key) { return element.first < key; };
+bool begins_around(const std::deque<Key>& goes, const ExemptSet& set, const Fence& actual, const Fence& desired) {
     for (const ExemptSet& wide : exempt_sets_of(desired)) {
         if (wide.family != set.family || wide.length >= set.length) continue;
         const SetShape shape = exempt_shape(wide);
         for (const auto& [key, held] : desired.sets.at(name_of(wide)).elements) {
             const Prefix around = to_prefix(key, shape.key);
-            const auto inside = std::lower_bound(goes.begin(), goes.end(),
-                                                 to_key(Prefix(set.family, around.address(), set.length)), by_key);
-            if (inside == goes.end() || !around.contains(to_prefix(inside->first, exempt_shape(set).key))) continue;
+            const auto inside =
+                std::lower_bound(goes.begin(), goes.end(), to_key(Prefix(set.family, around.address(), set.length)));
+            if (inside == goes.end() || !around.contains(to_prefix(*inside, exempt_shape(set).key))) continue;
             const auto before = exempt_set_of(actual, around);
             if (!before || !actual.sets.at(*before).elements.contains(key)) return true;
         }

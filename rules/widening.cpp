@@ -235,33 +235,40 @@ std::string text(const Widening& opening) {
 }
 
 Widening parse_widening(std::string_view lines) {
+    WideningReader reader;
+    reader.read(lines);
+    return std::move(reader).widening();
+}
+
+void WideningReader::read(std::string_view lines) {
     constexpr size_t shortest_line = 15;
-    Widening result;
-    std::vector<Range> released;
     if (lines.size() > (size_t{1} << 20))
-        result.exempted.reserve(lines.size() / shortest_line);  // hardly anything else
+        read_.exempted.reserve(read_.exempted.size() + lines.size() / shortest_line);  // hardly anything else
     while (!lines.empty()) {
         const std::string_view line = lines.substr(0, lines.find('\n'));
         lines.remove_prefix(std::min(line.size() + 1, lines.size()));
         const std::string_view word = line.substr(0, line.find(' '));
         const std::string_view rest = line.substr(std::min(word.size() + 1, line.size()));
         if (word == "release") {
-            released.push_back(range_of(Prefix::parse(rest)));
+            read_.released.push_back(range_of(Prefix::parse(rest)));
         } else if (word == "relay") {
-            result.relays.push_back(Prefix::parse(rest));
+            read_.relays.push_back(Prefix::parse(rest));
         } else if (word == "exempt") {
-            result.exempted.push_back(Prefix::parse(rest));
+            read_.exempted.push_back(Prefix::parse(rest));
         } else if (word == "interface" && rest.size() > 2) {
-            result.interfaces.push_back(interface_key(std::string(rest.substr(1, rest.size() - 2))));
+            read_.interfaces.push_back(interface_key(std::string(rest.substr(1, rest.size() - 2))));
         } else {
             throw Refused(Refusal::invalid, "no opening that this version knows: " + quoted(line));
         }
     }
-    result.released = merged(std::move(released));
-    sort(result.relays);
-    sort(result.exempted);
-    sort(result.interfaces);
-    return result;
+}
+
+Widening WideningReader::widening() && {
+    read_.released = merged(std::move(read_.released));
+    sort(read_.relays);
+    sort(read_.exempted);
+    sort(read_.interfaces);
+    return std::move(read_);
 }
 
 }  // namespace smtpfence

@@ -50,4 +50,15 @@ std::string text(const Widening&);
 /// Inverse of text(). Throws Refused (invalid) naming the line.
 Widening parse_widening(std::string_view);
 
+/// The same of texts that come one by one: what any of them opens.
+class WideningReader {
+public:
+    /// Throws Refused (invalid) naming the line.
+    void read(std::string_view lines);
+    Widening widening() &&;
+
+private:
+    Widening read_;
+};
+
 }  // namespace smtpfence

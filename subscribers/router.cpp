@@ -141,11 +141,9 @@ void confirm_openings(Change& change, std::string_view openings) {
                             {change.revision(), std::string(openings)});
 }
 
-std::string confirmed_openings(Database& database, Revision after) {
-    std::string openings;
+void confirmed_openings(Database& database, Revision after, const std::function<void(std::string_view)>& lines) {
     database.query("SELECT openings FROM confirmation WHERE revision > $1 ORDER BY revision", {after},
-                   [&](const Row& row) { openings += row.text(0); });
-    return openings;
+                   [&](const Row& row) { lines(row.text(0)); });
 }
 
 void answer_request(Database& database, int64_t number, std::string_view result) {

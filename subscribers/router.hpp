@@ -1,8 +1,10 @@
 #pragma once
 // What routers report into the database, and what is asked of them. Neither takes a revision or an audit entry.
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "subscribers/fenced.hpp"
@@ -57,8 +59,8 @@ bool withdraw_request(Database&, int64_t number);
 /// Stores with the change's revision what it opens, confirmed by its writer (lines as rules/widening.hpp has them). A
 /// change that recorded nothing has nothing to confirm.
 void confirm_openings(Change&, std::string_view openings);
-/// What was confirmed with revisions after this one; empty lines never.
-std::string confirmed_openings(Database&, Revision after);
+/// What was confirmed with revisions after this one; no line is empty. Many lines at once, a million of them perhaps.
+void confirmed_openings(Database&, Revision after, const std::function<void(std::string_view)>& lines);
 
 /// Attempts at port 25 as a router's kernel counted them.
 struct AttemptCount {

@@ -188,7 +188,7 @@ TEST_CASE("enforcement: most of a large set ends with it, whatever the kernel re
 
 TEST_CASE("enforcement: a set that everybody left is filled, whatever the kernel refuses on the way") {
     Router router;
-    router.grant_many(12'000);
+    router.grant_many(1, 12'000);
     router.enforcement.replace_sets_from(500);
     router.enforcement.take();
     router.enforcement.restore(compile(many_rights(1000, now()), {}, {}), now());

@@ -30,14 +30,14 @@ struct Router {
             grant_exemption(change, {customer, "test", {}, {}, duration, {}});
         });
     }
-    /// To new customers, for an hour, each with an address from 100.66.0.0 on.
-    void grant_many(int count) {
+    /// To new customers, for an hour, so many addresses each, from 100.66.0.0 on.
+    void grant_many(int customers, int addresses = 1) {
         committed(*database, [&](Change& change) {
-            for (int number = 0; number < count; ++number) {
-                const std::string customer = fmt::format("customer{}", number);
+            for (int number = 0; number < customers * addresses; ++number) {
+                const std::string customer = fmt::format("customer{}", number / addresses);
                 const std::string address = fmt::format("100.66.{}.{}", number / 256, number % 256);
                 assign(change, customer, Prefix::parse(address), {}, false);
-                grant_exemption(change, {customer, "test", {}, {}, Seconds(3600), {}});
+                if (number % addresses == 0) grant_exemption(change, {customer, "test", {}, {}, Seconds(3600), {}});
             }
         });
     }

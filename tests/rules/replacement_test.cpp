@@ -116,8 +116,8 @@ TEST_CASE("replacement: a set with what stays, by the sooner end, takes the old 
           "delete set exempt4_32 \n");
     CHECK(result.successors == std::map<std::string, std::string>{{"exempt4_32", "exempt4_32_8192"}});
     const auto& gone = std::get<DeleteSet>(result.changes.transactions.back().operations.back()).ended;
-    CHECK(gone == ElementList(actual.sets.at("exempt4_32").elements.begin(),
-                              std::next(actual.sets.at("exempt4_32").elements.begin(), 7)));
+    REQUIRE(gone.size() == 7);
+    for (size_t i = 0; i < gone.size(); ++i) CHECK(gone[i] == to_key(before[i].prefix));
     led(actual, desired, 7, [](const Fence&, const Transaction&) {});
 }
 

@@ -165,6 +165,12 @@ TEST_CASE("widening: text and parsing are inverse, and parts add up") {
     CHECK(text(all) == lines);
     const Widening part = parse_widening("release 100.64.0.0/11\nexempt 2001:db8::/56\n");
     CHECK(joined(without(all, part), part) == all);
+    WideningReader reader;
+    for (const std::string_view some :
+         {"relay 192.0.2.0/24\ninterface \"vlan*\"\n", "", "exempt 2001:db8::/56\n",
+          "exempt 100.64.3.7/32\nrelease 100.96.0.0/11\ninterface \"bng0\"\n", "release 100.64.0.0/11\n"})
+        reader.read(some);
+    CHECK(std::move(reader).widening() == all);
     CHECK(without(part, all).empty());
     CHECK(without(all, all).empty());
     CHECK_THROWS_AS(parse_widening("release everything\n"), Refused);

@@ -117,7 +117,7 @@ TEST_CASE("plans: what the service reads and writes while it follows reads no ta
     CHECK(read_delta(database, 0, time - Seconds(60), time, 100));
     right_of(database, "100.64.3.7"_p, time);
     next_end(database, time);
-    confirmed_openings(database, 0);
+    confirmed_openings(database, 0, [](std::string_view) {});
     write_withheld(database, "edge1", {"100.64.3.7"_p});
     withheld_of(database, "edge1", {"100.64.3.7"_p});
     AttemptReading reading{{{"100.64.3.7"_p, 3}}};
