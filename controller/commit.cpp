@@ -54,7 +54,7 @@ void Enforcement::fill(const std::string& set, Elements elements, Instant now, b
     Transaction sent;
     for (Transaction chunk = cut(); elements_in(chunk) > 0;) {
         auto next = std::async(std::launch::async | std::launch::deferred, [&] {
-            note(sent, noted);
+            if (!sent.operations.empty()) note(sent, noted);
             return cut();
         });
         try {
@@ -71,7 +71,7 @@ void Enforcement::fill(const std::string& set, Elements elements, Instant now, b
         Transaction following = next.get();
         sent = std::exchange(chunk, std::move(following));
     }
-    note(sent, noted);
+    if (!sent.operations.empty()) note(sent, noted);
     mirror = std::move(elements);
 }
 

@@ -37,18 +37,10 @@ std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
     }
 }
 
-/// What was confirmed together with the revisions that `last` does not know.
-Widening confirmed_since(Database& database, Revision last) {
-    WideningReader reader;
-    confirmed_openings(database, last, [&](std::string_view lines) { reader.read(lines); });
-    return std::move(reader).widening();
-}
-
-/// Of what `desired` would open; `confirmed` is asked for what may be, when there is anything.
-template <typename Confirmed>
-Widening withheld_part(Guard& guard, Confirmed confirmed, const Fence& before, const Fence& desired, Instant now) {
+Widening withheld_part(Guard& guard, const Confirmed& confirmed, const Fence& before, const Fence& desired,
+                       Instant now) {
     Widening asked = widening(before, desired, now);
-    if (!asked.empty()) asked = without(asked, confirmed());
+    if (!asked.empty()) asked = without(asked, confirmed.openings());
     return guard.judge(space_of(before), asked, now);
 }
 
@@ -99,8 +91,7 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     plan.desired = compile(std::move(policy), border, plan.actual);
     if (last)
         withhold(plan.desired, last->fence,
-                 withheld_part(
-                     guard, [&] { return confirmed_since(database, last->revision); }, last->fence, plan.desired, now));
+                 withheld_part(guard, Confirmed(database, last->revision), last->fence, plan.desired, now));
     plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
@@ -203,7 +194,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
     std::optional<Confirmed> confirmed;
     if (reading) {
         reading->help(database);
-        confirmed = confirmed_by_now(database);  // while the thread sorts
+        confirmed.emplace(database, measured_against());  // while the thread sorts
     }
     Policy policy = whole_policy(database, now, reading);
     const std::optional<Refused> refused = refusal_of(policy, border_);
@@ -220,11 +211,11 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
+    if (!confirmed || confirmed->revision() != revision) confirmed.emplace(database, measured_against());
     Fence desired = compile(std::move(policy), border_, applied_);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile
-    if (!confirmed || confirmed->revision != revision) confirmed.reset();
-    hold_back(database, std::move(confirmed), desired, now);
+    hold_back(*confirmed, desired, now);
     adopt_ends(applied_, desired, now);
     const Pass rest = bring_to(std::move(desired), now);
     pass.changes += rest.changes;
@@ -266,11 +257,7 @@ Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading*
     return read_policy(database, now);
 }
 
-Enforcement::Confirmed Enforcement::confirmed_by_now(Database& database) const {
-    if (!last_ && !revision_) return {};
-    const Revision revision = current_revision(database);
-    return {revision, confirmed_since(database, last_ ? last_->revision : *revision_)};
-}
+std::optional<Revision> Enforcement::measured_against() const { return last_ ? last_->revision : revision_; }
 
 /// Whether the guard has nothing against the delta, so that it can go as it is.
 bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant now) {
@@ -288,17 +275,13 @@ bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant
     }
     if (asked.empty()) return true;
     if (!space_) space_ = space_of(applied_);
-    return guard_.judge(*space_, without(asked, confirmed_since(database, *revision_)), now).empty();
+    return guard_.judge(*space_, without(asked, Confirmed(database, revision_).openings()), now).empty();
 }
 
-/// `confirmed`: nullopt, if it is not known yet.
-void Enforcement::hold_back(Database& database, std::optional<Confirmed> confirmed, Fence& desired, Instant now) {
-    if (!last_ && !revision_) return;  // a router that never had a fence
+void Enforcement::hold_back(const Confirmed& confirmed, Fence& desired, Instant now) {
+    if (!measured_against()) return;  // a router that never had a fence
     const Fence& before = last_ ? last_->fence : applied_;
-    const auto openings = [&] {
-        return confirmed ? std::move(confirmed->openings) : confirmed_by_now(database).openings;
-    };
-    withhold(desired, before, withheld_part(guard_, openings, before, desired, now));
+    withhold(desired, before, withheld_part(guard_, confirmed, before, desired, now));
 }
 
 void Enforcement::note_revision(Database& database, Revision revision, Instant now) {

@@ -13,6 +13,7 @@
 #include <functional>
 #include <optional>
 
+#include "controller/confirmed.hpp"
 #include "controller/culprits.hpp"
 #include "controller/guard.hpp"
 #include "controller/policy_reading.hpp"
@@ -60,8 +61,8 @@ public:
     Enforcement(Kernel& kernel, Border border, Guard guard = Guard({}))
         : kernel_(kernel), border_(std::move(border)), guard_(std::move(guard)) {}
 
-    /// Is called with each transaction that the kernel took, when applied() has it; while an empty set is filled,
-    /// applied() has what was added only at the end.
+    /// Is called with each transaction that the kernel took, when applied() has it; while an empty set is filled, from
+    /// another thread, when the kernel is at the next one, and applied() has what was added only at the end.
     void on_commit(std::function<void(const Transaction&)> note) { note_ = std::move(note); }
     /// Is called when the table was read anew: what was noted before need not add up to applied().
     void on_take(std::function<void()> note) { note_take_ = std::move(note); }
@@ -147,14 +148,9 @@ public:
     std::optional<Instant> next_end() const;
 
 private:
-    /// What may pass the guard: confirmed since the fence in force, at least until a revision.
-    struct Confirmed {
-        Revision revision = 0;
-        Widening openings;  ///< empty where no fence is in force
-    };
-    Confirmed confirmed_by_now(Database&) const;
+    std::optional<Revision> measured_against() const;
     bool harmless(Database&, const PolicyDelta&, Instant now);
-    void hold_back(Database&, std::optional<Confirmed>, Fence& desired, Instant now);
+    void hold_back(const Confirmed&, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now, PolicyReading*);

@@ -136,7 +136,8 @@ int apply_here(Invocation& run, const Confirmation& confirmation) {
     PolicyReading reading(run.database_url(), now());
     const auto kernel = open_kernel();
     Before before = read_before(run, now());
-    // Never let go of: a million elements, one by one, would take a thirtieth of the whole, and the process ends.
+    // Never let go of (and never used again): a million elements, one by one, would take a thirtieth of the whole, and
+    // the process ends.
     static auto& kept = *new std::deque<Enforcement>;
     Enforcement& enforcement = kept.emplace_back(*kernel, run.configuration().border, std::move(before.guard));
     LastGood last_good(run.configuration().state_directory);

@@ -49,8 +49,8 @@ std::optional<WholePolicy> PolicyReading::take() {
     std::sort(helped_.begin(), helped_.end(), by_prefix);  // while the thread sorts what it has read
     auto whole = result_.valid() ? result_.get() : std::nullopt;
     if (!whole || helped_.empty()) return whole;
-    // From the back, into the room behind: of what the thread allocated, its arena keeps what is freed, 20 MB at a
-    // million, and std::inplace_merge() takes 12 MB.
+    // Into the room behind, from the back, so that none is overwritten before it is read. A third container would have
+    // 20 MB at a million stay in the thread's arena; std::inplace_merge() takes 12 MB.
     std::deque<Right>& rights = whole->policy.rights;
     auto own = rights.size();
     rights.insert(rights.end(), helped_.begin(), helped_.end());

@@ -50,7 +50,7 @@ std::string text(const Widening&);
 /// Inverse of text(). Throws Refused (invalid) naming the line.
 Widening parse_widening(std::string_view);
 
-/// The same of texts that come one by one: what any of them opens.
+/// parse_widening() of several texts, joined.
 class WideningReader {
 public:
     /// Throws Refused (invalid) naming the line.

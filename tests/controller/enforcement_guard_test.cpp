@@ -94,6 +94,31 @@ TEST_CASE("enforcement: what was confirmed with its revision goes on every route
     CHECK(router.withheld() == "release 100.64.0.0/16\nrelease 2001:db8:100::/40\n");
 }
 
+TEST_CASE("enforcement: a confirmation that this version does not know holds back what is opened, nothing else") {
+    Guarded router;
+    router.grant("c1");
+    router.follow();
+    REQUIRE(router.exempt("100.64.3.7"));
+    committed(*router.database, [](Change& change) {
+        revoke_exemption(change, "c1", "test");
+        confirm_openings(change, "open everything\n");
+    });
+    router.enforcement.compare_all();
+    SECTION("read by the pass itself") { router.follow(); }
+    SECTION("read by a thread") {
+        PolicyReading reading(router.database.url(), now());
+        router.enforcement.follow(*router.database, now(), &reading);
+    }
+    CHECK_FALSE(router.exempt("100.64.3.7"));
+    CHECK(router.differences() == 0);
+    committed(*router.database, [](Change& change) {
+        remove_pool(change, "100.64.0.0/16"_p);
+        confirm_openings(change, "open everything\n");
+    });
+    CHECK_THROWS_AS(router.follow(), Refused);
+    CHECK(router.fenced("100.64.0.0/16"_p));
+}
+
 TEST_CASE("enforcement: an empty database after a foreign flush opens nothing") {
     Guarded router;
     const Fence before = router.enforcement.applied();
