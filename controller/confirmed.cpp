@@ -1,13 +1,11 @@
 #include "controller/confirmed.hpp"
 
-#include "subscribers/revision.hpp"
 #include "subscribers/router.hpp"
 
 namespace smtpfence {
 
 Confirmed::Confirmed(Database& database, std::optional<Revision> since) {
     if (!since) return;
-    revision_ = current_revision(database);
     try {
         WideningReader reader;
         confirmed_openings(database, *since, [&](std::string_view lines) { reader.read(lines); });

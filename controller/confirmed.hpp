@@ -15,13 +15,11 @@ public:
     /// Behind `since`; nullopt: no fence is in force, and nothing has to be confirmed. Throws DatabaseError.
     Confirmed(Database&, std::optional<Revision> since);
 
-    Revision revision() const { return revision_; }  ///< until which it has all, if not further
     /// Throws Refused (invalid) when a line is none that this version knows. That is no matter until something is to be
     /// opened.
     const Widening& openings() const;
 
 private:
-    Revision revision_ = 0;
     Widening openings_;
     std::optional<Refused> unknown_;
 };

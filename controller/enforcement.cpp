@@ -192,8 +192,10 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         }
     }
     std::optional<Confirmed> confirmed;
+    Revision confirmed_until = 0;
     if (reading) {
         reading->help(database);
+        confirmed_until = current_revision(database);
         confirmed.emplace(database, measured_against());  // while the thread sorts
     }
     Policy policy = whole_policy(database, now, reading);
@@ -211,7 +213,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    if (!confirmed || confirmed->revision() != revision) confirmed.emplace(database, measured_against());
+    if (!confirmed || confirmed_until != revision) confirmed.emplace(database, measured_against());
     Fence desired = compile(std::move(policy), border_, applied_);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile
