@@ -111,7 +111,7 @@ void Enforcement::note(const Transaction& transaction, bool noted) {
     for (const Operation& operation : transaction.operations) {
         const auto* added = std::get_if<AddElements>(&operation);
         if (!added) continue;
-        for (const auto& [key, held] : added->elements) next_end_ = std::min(next_end_, held.until);
+        for (const auto& [key, held] : added->elements) next_end_ = std::min<Instant>(next_end_, held.until);
     }
     if (noted && note_) note_(transaction);
 }

@@ -1,23 +1,20 @@
 #include "controller/confirmed.hpp"
 
+#include <algorithm>
+
+#include "controller/guard.hpp"
 #include "subscribers/router.hpp"
 
 namespace smtpfence {
 
-Confirmed::Confirmed(Database& database, std::optional<Revision> since) {
-    if (!since) return;
-    try {
-        WideningReader reader;
-        confirmed_openings(database, *since, [&](std::string_view lines) { reader.read(lines); });
-        openings_ = std::move(reader).widening();
-    } catch (const Refused& refused) {
-        unknown_ = refused;
-    }
-}
-
-const Widening& Confirmed::openings() const {
-    if (unknown_) throw Refused(*unknown_);
-    return openings_;
+Widening unconfirmed(Database& database, Revision since, Widening asked) {
+    if (asked.empty()) return asked;
+    const std::vector<std::string> digests = confirmed_digests(database, since);
+    if (digests.empty()) return asked;
+    if (std::find(digests.begin(), digests.end(), digest_of(asked)) != digests.end()) return {};
+    WideningReader reader;
+    confirmed_openings(database, since, [&](std::string_view lines) { reader.read(lines); });
+    return without(asked, std::move(reader).widening());
 }
 
 }  // namespace smtpfence

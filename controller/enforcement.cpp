@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <map>
 
+#include "controller/confirmed.hpp"
 #include "controller/digest.hpp"
 #include "rules/fence_record.hpp"
 #include "rules/layout.hpp"
@@ -35,13 +36,6 @@ std::optional<Refused> refusal_of(const Policy& policy, const Border& border) {
     } catch (const Refused& refused) {
         return refused;
     }
-}
-
-Widening withheld_part(Guard& guard, const Confirmed& confirmed, const Fence& before, const Fence& desired,
-                       Instant now) {
-    Widening asked = widening(before, desired, now);
-    if (!asked.empty()) asked = without(asked, confirmed.openings());
-    return guard.judge(space_of(before), asked, now);
 }
 
 /// Relays, pools and interfaces alone.
@@ -89,9 +83,10 @@ Plan make_plan(Database& database, Kernel& kernel, const Border& border, const s
     plan.revision = policy.revision;
     plan.actual = kernel.read(last ? last->fence : Fence());
     plan.desired = compile(std::move(policy), border, plan.actual);
-    if (last)
-        withhold(plan.desired, last->fence,
-                 withheld_part(guard, Confirmed(database, last->revision), last->fence, plan.desired, now));
+    if (last) {
+        const Widening asked = unconfirmed(database, last->revision, widening(last->fence, plan.desired, now));
+        withhold(plan.desired, last->fence, guard.judge(space_of(last->fence), asked, now));
+    }
     plan.withheld = guard.withheld();
     plan.changes = difference(plan.actual, plan.desired, now);
     return plan;
@@ -191,13 +186,7 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
             }
         }
     }
-    std::optional<Confirmed> confirmed;
-    Revision confirmed_until = 0;
-    if (reading) {
-        reading->help(database);
-        confirmed_until = current_revision(database);
-        confirmed.emplace(database, measured_against());  // while the thread sorts
-    }
+    if (reading) reading->help(database);
     Policy policy = whole_policy(database, now, reading);
     const std::optional<Refused> refused = refusal_of(policy, border_);
     touched_ = hear();
@@ -213,11 +202,10 @@ Pass Enforcement::follow_once(Database& database, Instant now, PolicyReading* re
         require_relay(policy, border_);
     }
     const Revision revision = policy.revision;
-    if (!confirmed || confirmed_until != revision) confirmed.emplace(database, measured_against());
     Fence desired = compile(std::move(policy), border_, applied_);
     while (asks_first_ && sweeping()) ask(desired, now);
     pass = replace_sets(desired, now);  // what ends needs no guard, and the kernel is at it meanwhile
-    hold_back(*confirmed, desired, now);
+    hold_back(database, desired, now);
     adopt_ends(applied_, desired, now);
     const Pass rest = bring_to(std::move(desired), now);
     pass.changes += rest.changes;
@@ -259,8 +247,6 @@ Policy Enforcement::whole_policy(Database& database, Instant now, PolicyReading*
     return read_policy(database, now);
 }
 
-std::optional<Revision> Enforcement::measured_against() const { return last_ ? last_->revision : revision_; }
-
 /// Whether the guard has nothing against the delta, so that it can go as it is.
 bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant now) {
     if (guard_.withheld() || last_) return false;
@@ -277,13 +263,15 @@ bool Enforcement::harmless(Database& database, const PolicyDelta& delta, Instant
     }
     if (asked.empty()) return true;
     if (!space_) space_ = space_of(applied_);
-    return guard_.judge(*space_, without(asked, Confirmed(database, revision_).openings()), now).empty();
+    return guard_.judge(*space_, unconfirmed(database, *revision_, std::move(asked)), now).empty();
 }
 
-void Enforcement::hold_back(const Confirmed& confirmed, Fence& desired, Instant now) {
-    if (!measured_against()) return;  // a router that never had a fence
+void Enforcement::hold_back(Database& database, Fence& desired, Instant now) {
+    if (!last_ && !revision_) return;  // a router that never had a fence
     const Fence& before = last_ ? last_->fence : applied_;
-    withhold(desired, before, withheld_part(guard_, confirmed, before, desired, now));
+    const Revision since = last_ ? last_->revision : *revision_;
+    const Widening asked = unconfirmed(database, since, widening(before, desired, now));
+    withhold(desired, before, guard_.judge(space_of(before), asked, now));
 }
 
 void Enforcement::note_revision(Database& database, Revision revision, Instant now) {
@@ -315,7 +303,7 @@ void Enforcement::refresh_next_end() {
     next_end_ = never;
     for (const auto& [name, set] : applied_.sets) {
         if (!set.shape.timeouts || set.shape.dynamic) continue;
-        for (const auto& [key, held] : set.elements) next_end_ = std::min(next_end_, held.until);
+        for (const auto& [key, held] : set.elements) next_end_ = std::min<Instant>(next_end_, held.until);
     }
 }
 

@@ -13,7 +13,6 @@
 #include <functional>
 #include <optional>
 
-#include "controller/confirmed.hpp"
 #include "controller/culprits.hpp"
 #include "controller/guard.hpp"
 #include "controller/policy_reading.hpp"
@@ -148,9 +147,8 @@ public:
     std::optional<Instant> next_end() const;
 
 private:
-    std::optional<Revision> measured_against() const;
     bool harmless(Database&, const PolicyDelta&, Instant now);
-    void hold_back(const Confirmed&, Fence& desired, Instant now);
+    void hold_back(Database&, Fence& desired, Instant now);
     /// `noted`: as news, for on_commit(); what puts right what was noted before is none.
     Pass commit(Changes, bool noted = true);  ///< each transaction is let go once it is committed
     Pass follow_once(Database&, Instant now, PolicyReading*);

@@ -61,7 +61,7 @@ void judge_openings(Invocation& run, Change& change, bool confirmed) {
     FencedSpace closed;
     const Widening openings = openings_of(change, *before, closed);
     if (openings.empty()) return;
-    if (confirmed) return confirm_openings(change, text(openings));
+    if (confirmed) return confirm_openings(change, digest_of(openings), text(openings));
     Guard guard(run.configuration().guard);
     if (guard.judge(closed, openings, change.time()).empty()) return;
     throw Refused(Refusal::conflict,

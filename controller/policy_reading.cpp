@@ -88,6 +88,7 @@ void PolicyReading::read_rights_from(From from, Database& session, std::deque<Ri
         more = read_rights(session, time_, left, from, page, rights);
         lock.lock();
         left_.after = std::max(left_.after, left.after);
+        left_.mostly_exempt = left_.mostly_exempt && left.mostly_exempt;
         if (left.before && (!left_.before || *left.before < *left_.before)) left_.before = std::move(left.before);
     }
 }

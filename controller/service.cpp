@@ -208,7 +208,7 @@ private:
         } catch (const DatabaseError& error) {
             trouble_.set(error.what(), now());
             follower_.failed(t);
-            follow_due_ = true;
+            follow_due_ = fence_changed_ = true;  // part of a pass may be in force
             reporter_.hurry();
         }
     }

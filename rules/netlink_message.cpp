@@ -1,6 +1,7 @@
 #include "rules/netlink_message.hpp"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 
@@ -37,10 +38,21 @@ void MessageWriter::put(uint16_t type, std::string_view payload) {
     nlattr header{};
     header.nla_len = static_cast<uint16_t>(sizeof header + payload.size());
     header.nla_type = type;
-    append(&header, sizeof header);
-    append(payload.data(), payload.size());
-    bytes_.resize(NLMSG_ALIGN(bytes_.size()));
+    const size_t start = bytes_.size();
+    bytes_.resize(start + NLA_ALIGN(header.nla_len));
+    std::memcpy(bytes_.data() + start, &header, sizeof header);
+    payload.copy(bytes_.data() + start + sizeof header, payload.size());
     close_message();
+}
+
+void MessageWriter::put_u32(uint16_t type, uint32_t number) {
+    const uint32_t number_be = htobe32(number);
+    put(type, {reinterpret_cast<const char*>(&number_be), sizeof number_be});
+}
+
+void MessageWriter::put_u64(uint16_t type, uint64_t number) {
+    const uint64_t number_be = htobe64(number);
+    put(type, {reinterpret_cast<const char*>(&number_be), sizeof number_be});
 }
 
 void MessageWriter::put_name(uint16_t type, const std::string& name) {

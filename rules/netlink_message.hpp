@@ -34,8 +34,8 @@ public:
 
     void put(uint16_t type, std::string_view payload);
     void put_name(uint16_t type, const std::string& name);  ///< with its final zero
-    void put_u32(uint16_t type, uint32_t number) { put(type, big_endian(number)); }
-    void put_u64(uint16_t type, uint64_t number) { put(type, big_endian(number)); }
+    void put_u32(uint16_t type, uint32_t number);
+    void put_u64(uint16_t type, uint64_t number);
     /// Starts a nested attribute; its size is known when it ends.
     size_t nest(uint16_t type);
     void end_nest(size_t start);

@@ -25,24 +25,6 @@ std::vector<std::pair<Prefix, Action>> pool_actions(Database& database) {
     return result;
 }
 
-/// The last customer of the next page; nullopt: there are fewer.
-std::optional<std::string> end_of_page(Database& database, const CustomersLeft& left, From from, int64_t customers) {
-    std::vector<Value> parameters{left.after, customers - 1};
-    if (left.before) parameters.emplace_back(*left.before);
-    std::optional<std::string> end;
-    database.query(
-        fmt::format("SELECT customer FROM exemption WHERE customer > $1{} ORDER BY customer{} LIMIT 1 OFFSET $2",
-                    left.before ? " AND customer < $3" : "", from == From::first ? "" : " DESC"),
-        parameters, [&](const Row& row) { end = row.text(0); });
-    return end;
-}
-
-/// Of a row that begins with an assignment's first, length, an exemption's until and the assignment's.
-Right right_in(const Row& row) {
-    const Instant until = std::min(to_instant(row.integer(2)), row.instant(3).value_or(Instant::max()));
-    return {Prefix::from_key(row.blob(0), row.integer(1)), until};
-}
-
 }  // namespace
 
 std::optional<Instant> right_of(Database& database, const Prefix& prefix, Instant now) {
@@ -54,44 +36,6 @@ std::optional<Instant> right_of(Database& database, const Prefix& prefix, Instan
         {first_of(prefix), length_of(prefix), to_number(now)},
         [&](const Row& row) { until = std::min(to_instant(row.integer(0)), row.instant(1).value_or(Instant::max())); });
     return until;
-}
-
-std::deque<Right> read_rights(Database& database, Instant now) {
-    std::deque<Right> rights;
-    // From the exemptions, which are few, to what their customers hold; in the order of the ids (hence the +, which
-    // keeps exemption_until out), so that the walk along assignment_customer goes forward only.
-    database.query(
-        "SELECT a.first, a.length, e.until, a.until FROM exemption e CROSS JOIN assignment a"
-        " WHERE +e.revoked IS NULL AND e.until > $1"
-        " AND a.customer = e.customer AND (a.until IS NULL OR a.until > $1)",
-        {to_number(now)}, [&](const Row& row) { rights.push_back(right_in(row)); });
-    std::sort(rights.begin(), rights.end(), by_prefix);
-    return rights;
-}
-
-bool read_rights(Database& database, Instant now, CustomersLeft& left, From from, int64_t customers,
-                 std::deque<Right>& rights) {
-    const bool first = from == From::first;
-    const std::optional<std::string> end = end_of_page(database, left, from, customers);
-    // One bound on either side: of two, a database may take the wider one to walk by.
-    const bool from_end = end && !first, to_end = end && first;
-    std::vector<Value> parameters{to_number(now), from_end ? *end : left.after};
-    std::string bounds = from_end ? " AND e.customer >= $2" : " AND e.customer > $2";
-    if (to_end || left.before) {
-        bounds += to_end ? " AND e.customer <= $3" : " AND e.customer < $3";
-        parameters.emplace_back(to_end ? *end : *left.before);
-    }
-    database.query(
-        "SELECT a.first, a.length, e.until, a.until FROM exemption e CROSS JOIN assignment a"
-        " WHERE +e.revoked IS NULL AND e.until > $1" +
-            bounds + " AND a.customer = e.customer AND (a.until IS NULL OR a.until > $1)",
-        parameters, [&](const Row& row) { rights.push_back(right_in(row)); });
-    if (first && (end || left.before)) {
-        left.after = end ? *end : *left.before;
-    } else {
-        left.before = end ? *end : left.after;
-    }
-    return end.has_value();
 }
 
 Policy read_policy_without_rights(Database& database) {

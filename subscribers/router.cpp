@@ -135,10 +135,17 @@ std::vector<ApplyRequest> open_requests(Database& database, std::string_view rou
     return result;
 }
 
-void confirm_openings(Change& change, std::string_view openings) {
+void confirm_openings(Change& change, std::string_view digest, std::string_view openings) {
     if (change.empty() || openings.empty()) return;
-    change.database().query("INSERT INTO confirmation (revision, openings) VALUES ($1, $2)",
-                            {change.revision(), std::string(openings)});
+    change.database().query("INSERT INTO confirmation (revision, digest, openings) VALUES ($1, $2, $3)",
+                            {change.revision(), std::string(digest), std::string(openings)});
+}
+
+std::vector<std::string> confirmed_digests(Database& database, Revision after) {
+    std::vector<std::string> digests;
+    database.query("SELECT digest FROM confirmation WHERE revision > $1", {after},
+                   [&](const Row& row) { digests.push_back(row.optional_text(0).value_or("")); });
+    return digests;
 }
 
 void confirmed_openings(Database& database, Revision after, const std::function<void(std::string_view)>& lines) {

@@ -56,9 +56,11 @@ std::optional<std::string> request_answer(Database&, int64_t number);
 /// Takes an unanswered request back. False: it was answered before, or is unknown.
 bool withdraw_request(Database&, int64_t number);
 
-/// Stores with the change's revision what it opens, confirmed by its writer (lines as rules/widening.hpp has them). A
-/// change that recorded nothing has nothing to confirm.
-void confirm_openings(Change&, std::string_view openings);
+/// Stores with the change's revision what it opens, confirmed by its writer (lines as rules/widening.hpp has them), and
+/// the digest of it. A change that recorded nothing has nothing to confirm.
+void confirm_openings(Change&, std::string_view digest, std::string_view openings);
+/// The digests of what was confirmed with each revision after this one; "": not known.
+std::vector<std::string> confirmed_digests(Database&, Revision after);
 /// What was confirmed with revisions after this one; no line is empty. Many lines at once, a million of them perhaps.
 void confirmed_openings(Database&, Revision after, const std::function<void(std::string_view)>& lines);
 

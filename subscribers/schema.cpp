@@ -6,7 +6,7 @@
 
 namespace smtpfence {
 
-const int schema_version = 2;
+const int schema_version = 3;
 
 namespace {
 
@@ -220,12 +220,26 @@ constexpr std::string_view version_2[] = {
     ) STRICT)",
 };
 
+// Whose openings are exactly those that were confirmed needs to read none of them.
+constexpr std::string_view version_3[] = {
+    "ALTER TABLE confirmation RENAME TO confirmation_2",
+
+    // What a revision opens and whoever wrote it has confirmed, for every router.
+    R"(CREATE TABLE confirmation (
+        revision INTEGER NOT NULL PRIMARY KEY REFERENCES revision,
+        digest   TEXT,                         -- of the openings; NULL: written before there were digests
+        openings TEXT NOT NULL                 -- one a line
+    ) STRICT)",
+    "INSERT INTO confirmation (revision, openings) SELECT revision, openings FROM confirmation_2",
+    "DROP TABLE confirmation_2",
+};
+
 struct VersionStep {
     int to;
     std::span<const std::string_view> statements;
 };
 // Each step leads from the version before it.
-constexpr VersionStep steps[] = {{1, version_1}, {2, version_2}};
+constexpr VersionStep steps[] = {{1, version_1}, {2, version_2}, {3, version_3}};
 
 }  // namespace
 

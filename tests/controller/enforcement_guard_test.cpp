@@ -80,7 +80,7 @@ TEST_CASE("enforcement: what was confirmed with its revision goes on every route
     Guarded router;
     committed(*router.database, [](Change& change) {
         remove_pool(change, "100.64.0.0/16"_p);
-        confirm_openings(change, "release 100.64.0.0/16\n");
+        confirm_openings(change, "", "release 100.64.0.0/16\n");
     });
     router.remove("2001:db8:100::/40"_p);
     router.follow();
@@ -94,6 +94,31 @@ TEST_CASE("enforcement: what was confirmed with its revision goes on every route
     CHECK(router.withheld() == "release 100.64.0.0/16\nrelease 2001:db8:100::/40\n");
 }
 
+TEST_CASE("enforcement: exactly what was confirmed is known by its digest, anything else by its lines") {
+    Guarded router;
+    const Widening opening = parse_widening("release 100.64.0.0/16\n");
+    const auto confirmed = [&](const Widening& digested, const char* lines) {
+        committed(*router.database, [&](Change& change) {
+            remove_pool(change, "100.64.0.0/16"_p);
+            confirm_openings(change, digest_of(digested), lines);
+        });
+        router.follow();
+    };
+    SECTION("by the digest: the lines could not be read") {
+        confirmed(opening, "open everything\n");
+        CHECK_FALSE(router.fenced("100.64.0.0/16"_p));
+    }
+    SECTION("by the lines: what was confirmed is more") {
+        confirmed(parse_widening("release 100.64.0.0/10\n"), "release 100.64.0.0/10\n");
+        CHECK_FALSE(router.fenced("100.64.0.0/16"_p));
+    }
+    SECTION("by neither") {
+        confirmed(parse_widening("release 100.65.0.0/16\n"), "release 100.65.0.0/16\n");
+        CHECK(router.withheld() == text(opening));
+        CHECK(router.fenced("100.64.0.0/16"_p));
+    }
+}
+
 TEST_CASE("enforcement: a confirmation that this version does not know holds back what is opened, nothing else") {
     Guarded router;
     router.grant("c1");
@@ -101,7 +126,7 @@ TEST_CASE("enforcement: a confirmation that this version does not know holds bac
     REQUIRE(router.exempt("100.64.3.7"));
     committed(*router.database, [](Change& change) {
         revoke_exemption(change, "c1", "test");
-        confirm_openings(change, "open everything\n");
+        confirm_openings(change, "", "open everything\n");
     });
     router.enforcement.compare_all();
     SECTION("read by the pass itself") { router.follow(); }
@@ -113,7 +138,7 @@ TEST_CASE("enforcement: a confirmation that this version does not know holds bac
     CHECK(router.differences() == 0);
     committed(*router.database, [](Change& change) {
         remove_pool(change, "100.64.0.0/16"_p);
-        confirm_openings(change, "open everything\n");
+        confirm_openings(change, "", "open everything\n");
     });
     CHECK_THROWS_AS(router.follow(), Refused);
     CHECK(router.fenced("100.64.0.0/16"_p));

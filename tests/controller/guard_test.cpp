@@ -1,6 +1,7 @@
 #include "controller/guard.hpp"
 
 #include <catch2/catch.hpp>
+#include <set>
 
 #include "rules/scenario.hpp"
 
@@ -48,6 +49,31 @@ struct GuardedRouter {
 };
 
 }  // namespace
+
+TEST_CASE("guard: a digest tells openings apart, a hundred thousand of them too") {
+    std::string many, other;
+    for (int i = 0; i < 100'001; ++i)
+        many += "exempt 10." + std::to_string(i >> 16) + "." + std::to_string(i >> 8 & 255) + "." +
+                std::to_string(i & 255) + "/32\n";
+    other = many;
+    other.replace(other.rfind("/32"), 3, "/31");
+    const std::vector<std::string> all{"",
+                                       "exempt 10.0.0.0/24\n",
+                                       "exempt 10.0.0.0/25\n",
+                                       "relay 10.0.0.0/24\n",
+                                       "release 10.0.0.0/24\n",
+                                       "exempt a00::/24\n",
+                                       "exempt 10.0.0.0/24\nexempt 10.0.0.0/25\n",
+                                       "interface \"vlan*\"\n",
+                                       many,
+                                       other};
+    std::set<std::string> digests;
+    for (const std::string& lines : all) {
+        digests.insert(digest_of(parse_widening(lines)));
+        CHECK(digest_of(parse_widening(lines)) == digest_of(parse_widening(text(parse_widening(lines)))));
+    }
+    CHECK(digests.size() == all.size());
+}
 
 TEST_CASE("guard: an empty database opens nothing") {
     GuardedRouter router;

@@ -111,12 +111,13 @@ TEST_CASE("plans: what the service reads and writes while it follows reads no ta
     committed(database, [](Change& change) {
         assign(change, "c1", "100.64.3.7"_p, {}, false);
         grant_exemption(change, grant("c1"));
-        confirm_openings(change, "openings");
+        confirm_openings(change, "digest", "openings");
     });
     const Instant time = now();
     CHECK(read_delta(database, 0, time - Seconds(60), time, 100));
     right_of(database, "100.64.3.7"_p, time);
     next_end(database, time);
+    confirmed_digests(database, 0);
     confirmed_openings(database, 0, [](std::string_view) {});
     write_withheld(database, "edge1", {"100.64.3.7"_p});
     withheld_of(database, "edge1", {"100.64.3.7"_p});
@@ -196,16 +197,21 @@ TEST_CASE("plans: a page of rights is found by the customers' ids, from either e
     Explained database(*scratch);
     const Instant time = now();
     std::deque<Right> rights;
-    for (const From from : {From::first, From::last}) {
-        for (const CustomersLeft& all : {CustomersLeft{"", {}}, CustomersLeft{"", "c4"}}) {
-            CustomersLeft left = all;
-            CHECK(read_rights(database, time, left, from, 2, rights));
-            CHECK_FALSE(read_rights(database, time, left, from, 2, rights));
-            CHECK_FALSE(read_rights(database, time, left = all, from, 10, rights));
+    for (const bool mostly_exempt : {false, true}) {
+        for (const From from : {From::first, From::last}) {
+            for (const CustomersLeft& all :
+                 {CustomersLeft{"", {}, mostly_exempt}, CustomersLeft{"", "c4", mostly_exempt}}) {
+                CustomersLeft left = all;
+                CHECK(read_rights(database, time, left, from, 2, rights));
+                CHECK_FALSE(read_rights(database, time, left, from, 2, rights));
+                CHECK_FALSE(read_rights(database, time, left = all, from, 10, rights));
+            }
         }
+        // A page's end with and without a bound, and what it has, for both directions; who is exempt with and without a
+        // bound, for both directions, and a walk.
+        CHECK(database.statements() == (mostly_exempt ? 9 + 5 : 9));
     }
-    CHECK(rights.size() == 24);
-    CHECK(database.statements() == 9);  // a page's end with and without a bound, and what it has, for both directions
+    CHECK(rights.size() == 48);
     CHECK(database.sorts == none);
     CHECK(database.scans == none);
 }

@@ -64,30 +64,38 @@ TEST_CASE("policy: what was revoked or released while it seemed over is no right
 }
 
 TEST_CASE("policy: readers who begin at either end meet, and have read everything") {
+    const int others = GENERATE(0, 1, 7);  // customers without exemption between two
+    const bool mostly_exempt = GENERATE(true, false);
     ScratchDatabase database;
-    committed(*database, [](Change& change) {
+    committed(*database, [&](Change& change) {
         for (int i = 0; i < 20; ++i) {
             const std::string customer = fmt::format("c{}", i);
+            for (int other = 0; other < others; ++other)
+                assign(change, fmt::format("{}o{}", customer, other),
+                       Prefix::parse(fmt::format("10.1.{}.{}", i, other)), {}, false);
             for (int held = 0; held < i % 4; ++held)  // some hold nothing
                 assign(change, customer, Prefix::parse(fmt::format("10.0.{}.{}", i, held)), {}, false);
             if (i % 4 == 0) assign(change, customer, Prefix::parse(fmt::format("10.0.{}.0", i)), {}, false);
             if (i % 4 == 0) release(change, Prefix::parse(fmt::format("10.0.{}.0", i)));
             if (i % 5 != 0) grant(change, customer, Seconds(3600));
+            if (i == 17) revoke_exemption(change, customer, "test");
         }
     });
     const Instant time = now();
     const std::deque<Right> all = read_rights(*database, time);
-    REQUIRE(all.size() == 24);
+    REQUIRE(all.size() == 23);
     for (const int64_t page : {1, 3, 16, 100}) {
         for (const int share :
              {0, 1, 2, 3, 100}) {  // pages from the first customer on before one from the last one back
-            CustomersLeft left;
+            CustomersLeft left{"", {}, mostly_exempt};
             std::deque<Right> rights;
             int turn = 0;
             while (read_rights(*database, time, left, turn < share ? From::first : From::last, page, rights))
                 turn = (turn + 1) % (share + 1);
             std::sort(rights.begin(), rights.end(), by_prefix);
             CHECK(rights == all);
+            if (others == 0) CHECK(left.mostly_exempt == mostly_exempt);
+            if (others == 7 && page >= 16) CHECK_FALSE(left.mostly_exempt);
         }
     }
 }

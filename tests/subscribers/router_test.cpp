@@ -204,7 +204,7 @@ TEST_CASE("router: confirmations are forgotten when they are old and every route
     const auto confirmed = [&](const char* prefix) {
         committed(*database, [&](Change& change) {
             add_pool(change, Prefix::parse(prefix), {}, Action::pass);
-            confirm_openings(change, fmt::format("release {}\n", prefix));
+            confirm_openings(change, prefix, fmt::format("release {}\n", prefix));
         });
     };
     database->query("DROP TRIGGER revision_update", {});

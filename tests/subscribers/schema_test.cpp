@@ -3,6 +3,7 @@
 #include "scratch.hpp"
 #include "subscribers/customer.hpp"
 #include "subscribers/fenced.hpp"
+#include "subscribers/router.hpp"
 
 using namespace smtpfence;
 
@@ -16,6 +17,23 @@ TEST_CASE("schema: migrate makes the tables once") {
     CHECK(second.from == schema_version);
     CHECK(second.to == schema_version);
     CHECK(current_revision(*database) == 0);
+}
+
+TEST_CASE("schema: what was confirmed before there were digests stays confirmed") {
+    ScratchDatabase database;
+    committed(*database, [](Change& change) { add_pool(change, "100.64.0.0/16"_p, {}, Action::pass); });
+    database->query("DROP TABLE confirmation", {});
+    database->query(
+        "CREATE TABLE confirmation (revision INTEGER NOT NULL PRIMARY KEY REFERENCES revision, openings TEXT NOT NULL)"
+        " STRICT",
+        {});
+    database->query("INSERT INTO confirmation VALUES (1, 'release 100.64.0.0/16\n')", {});
+    database->set_schema_version(2);
+    CHECK(migrate(*database).from == 2);
+    CHECK(confirmed_digests(*database, 0) == std::vector<std::string>{""});
+    std::string lines;
+    confirmed_openings(*database, 0, [&](std::string_view some) { lines += some; });
+    CHECK(lines == "release 100.64.0.0/16\n");
 }
 
 TEST_CASE("schema: a newer database is refused and left alone") {
