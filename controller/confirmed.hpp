@@ -7,8 +7,8 @@
 namespace smtpfence {
 
 /// What of `asked` was confirmed with no revision after `since`. Reads no confirmations where nothing is asked, and
-/// none of their lines where one of them is exactly that. Throws DatabaseError; Refused (invalid) when a line is none
-/// that this version knows.
+/// none of their lines where one of them is exactly that. A confirmation counts up to the first line that this version
+/// doesn't know: no revocation waits for a newer one. Throws DatabaseError.
 Widening unconfirmed(Database&, Revision since, Widening asked);
 
 }  // namespace smtpfence

@@ -6,7 +6,6 @@
 //   PolicyReading reading(url, now());
 //   ...                                                    // reading.descriptor() is readable when it is over
 //   reading.help(session);
-//   ...                                                    // something short: the thread still sorts
 //   if (auto whole = reading.take()) bring_up(whole->policy, what changed since);
 
 #include <deque>

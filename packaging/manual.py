@@ -134,6 +134,10 @@ class Schema:
                 table[1].append([column, about])
         elif found := re.match(r"ALTER TABLE (\w+) ADD COLUMN (.*)", statement):
             self.tables[found[1]][1].append([found[2], comment])
+        elif found := re.match(r"ALTER TABLE (\w+) RENAME TO (\w+)", statement):
+            self.tables[found[2]] = self.tables.pop(found[1])
+        elif found := re.match(r"DROP TABLE (\w+)", statement):
+            del self.tables[found[1]]
         elif not re.match("CREATE (INDEX|TRIGGER)|INSERT", statement):
             raise SystemExit(f"manual.py: a statement that is not known here: {statement}")
 

@@ -39,7 +39,7 @@ void MessageWriter::put(uint16_t type, std::string_view payload) {
     header.nla_len = static_cast<uint16_t>(sizeof header + payload.size());
     header.nla_type = type;
     const size_t start = bytes_.size();
-    bytes_.resize(start + NLA_ALIGN(header.nla_len));
+    bytes_.resize(NLMSG_ALIGN(start + sizeof header + payload.size()));
     std::memcpy(bytes_.data() + start, &header, sizeof header);
     payload.copy(bytes_.data() + start + sizeof header, payload.size());
     close_message();

@@ -13,7 +13,7 @@
 
 namespace smtpfence {
 
-/// Big-endian bytes of an attribute's number.
+/// As it stands in packets.
 template <typename Number>
 std::string big_endian(Number number) {
     std::string bytes(sizeof(Number), '\0');

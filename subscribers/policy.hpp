@@ -68,7 +68,7 @@ struct CustomersLeft {
     bool mostly_exempt = true;          ///< as far as was read: then walking along is faster than asking for each
 };
 enum class From { first, last };
-/// Appends what the next `customers` with an exemption on that side of `left` hold now, in no order, and takes them
+/// Appends what the next `customers` that were ever exempt on that side of `left` hold now, in no order, and takes them
 /// from `left`. False: nobody is left. Not a view of its own.
 bool read_rights(Database&, Instant now, CustomersLeft& left, From, int64_t customers, std::deque<Right>&);
 

@@ -31,32 +31,41 @@ Right right_in(const Row& row) {
 /// Where most customers hold an exemption: assignments met for each of a page's customers, at most.
 constexpr int64_t most_met = 4;
 
-/// Who is exempt, in the order of the ids, and until when.
-using Exempt = std::vector<std::pair<std::string, Instant>>;
+struct Page {
+    std::vector<std::pair<std::string, Instant>> exempt;  ///< customers in the order of their ids, and until when
+    std::optional<std::string> end;                       ///< as of end_of_page()
+};
 
-Exempt next_exempt(Database& database, Instant now, const CustomersLeft& left, From from, int64_t customers) {
-    std::vector<Value> parameters{to_number(now), left.after, customers};
+Page next_page(Database& database, Instant now, const CustomersLeft& left, From from, int64_t customers) {
+    std::vector<Value> parameters{left.after, customers};
     if (left.before) parameters.emplace_back(*left.before);
-    Exempt page;
-    database.query(fmt::format("SELECT customer, until FROM exemption WHERE +revoked IS NULL AND until > $1"
-                               " AND customer > $2{} ORDER BY customer{} LIMIT $3",
-                               left.before ? " AND customer < $4" : "", from == From::first ? "" : " DESC"),
-                   parameters, [&](const Row& row) { page.emplace_back(row.text(0), to_instant(row.integer(1))); });
-    if (from == From::last) std::reverse(page.begin(), page.end());
+    Page page;
+    int64_t met = 0;
+    database.query(
+        fmt::format("SELECT customer, until, revoked FROM exemption WHERE customer > $1{} ORDER BY customer{}"
+                    " LIMIT $2",
+                    left.before ? " AND customer < $3" : "", from == From::first ? "" : " DESC"),
+        parameters, [&](const Row& row) {
+            if (++met == customers) page.end = row.text(0);
+            const Instant until = to_instant(row.integer(1));
+            if (row.null(2) && until > now) page.exempt.emplace_back(row.text(0), until);
+        });
+    if (from == From::last) std::reverse(page.exempt.begin(), page.exempt.end());
     return page;
 }
 
 /// Appends what they hold, on a walk along everybody's assignments between the first and the last of them. False: there
 /// are too many others; nothing is appended.
-bool walk(Database& database, Instant now, const Exempt& page, std::deque<Right>& rights) {
+bool walk(Database& database, Instant now, const Page& page, std::deque<Right>& rights) {
+    if (page.exempt.empty()) return true;
     const size_t before = rights.size();
-    const int64_t most = most_met * static_cast<int64_t>(page.size());
-    auto holder = page.begin();
+    const int64_t most = most_met * static_cast<int64_t>(page.exempt.size());
+    auto holder = page.exempt.begin();
     int64_t met = 0;
     database.query(
         "SELECT first, length, until, customer FROM assignment WHERE customer >= $1 AND customer <= $2"
         " ORDER BY customer LIMIT $3",
-        {page.front().first, page.back().first, most}, [&](const Row& row) {
+        {page.exempt.front().first, page.exempt.back().first, most}, [&](const Row& row) {
             ++met;
             const std::string_view customer = row.text(3);
             while (holder->first < customer) ++holder;
@@ -97,12 +106,11 @@ bool read_rights(Database& database, Instant now, CustomersLeft& left, From from
                  std::deque<Right>& rights) {
     const bool first = from == From::first;
     if (left.mostly_exempt) {
-        const Exempt page = next_exempt(database, now, left, from, customers);
-        left.mostly_exempt = page.empty() || walk(database, now, page, rights);
+        const Page page = next_page(database, now, left, from, customers);
+        left.mostly_exempt = walk(database, now, page, rights);
         if (left.mostly_exempt) {
-            const bool more = static_cast<int64_t>(page.size()) == customers;
-            advance(left, from, more ? std::optional(first ? page.back().first : page.front().first) : std::nullopt);
-            return more;
+            advance(left, from, page.end);
+            return page.end.has_value();
         }
     }
     const std::optional<std::string> end = end_of_page(database, left, from, customers);
