@@ -57,7 +57,7 @@ FencedSpace space_of(const Fence& fence) {
     return space;
 }
 
-/// Exempt prefixes as keys: a million lines would take five times as long.
+/// Exempt prefixes, of which there may be a million, as keys and not as lines.
 std::string digest_of(const Widening& widening) {
     constexpr size_t piece = 65536;
     Digest digest;
